@@ -1,0 +1,64 @@
+"""Counter-based noise: a pure function of (seed, position, pass, lane).
+
+A value never depends on which requests share the batch, on the batch size or on the device. The
+mixer is the finaliser of SplitMix64 (Steele, Lea, Flood 2014), applied once for each part of the
+key; over lanes it is the SplitMix64 sequence started from the row's key.
+"""
+
+from __future__ import annotations
+
+import torch
+
+_GAMMA = -0x61C8864680B583EB  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
+_MIX_1 = -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9
+_MIX_2 = -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
+
+
+def _shift_right(x: torch.Tensor, bits: int) -> torch.Tensor:
+    """Logical shift; torch's >> keeps the sign."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(x: torch.Tensor) -> torch.Tensor:
+    x = (x ^ _shift_right(x, 30)) * _MIX_1
+    x = (x ^ _shift_right(x, 27)) * _MIX_2
+    return x ^ _shift_right(x, 31)
+
+
+def row_keys(seed: torch.Tensor, position: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+    """One 64-bit key a row.
+
+    Args:
+        seed: [N] int64, the request's seed.
+        position: [N] int64, position in the canvas.
+        step: [N] int64, passes the request has taken.
+
+    Returns:
+        [N] int64.
+    """
+    key = _mix(seed + _GAMMA)
+    key = _mix(key + (position + 1) * _GAMMA)
+    return _mix(key + (step + 1) * _GAMMA)
+
+
+def uniform(keys: torch.Tensor, lanes: torch.Tensor) -> torch.Tensor:
+    """Uniform numbers in the open interval (0, 1), 53 bits each.
+
+    Args:
+        keys: [N] int64 from `row_keys`.
+        lanes: [M] int64, not negative; a token id, or a purpose of its own.
+
+    Returns:
+        [N, M] float64.
+    """
+    bits = _mix(keys.unsqueeze(1) + (lanes + 1) * _GAMMA)
+    return (_shift_right(bits, 11).double() + 0.5) * 2.0**-53
+
+
+def gumbel(keys: torch.Tensor, lanes: torch.Tensor) -> torch.Tensor:
+    """Standard Gumbel numbers, float64 as in LLaDA: float32 Gumbel sampling lowers the entropy
+    of what is drawn (Zheng et al. 2024, arXiv 2409.02908).
+
+    Args, Returns: as `uniform`.
+    """
+    return uniform(keys, lanes).log_().neg_().log_().neg_()

@@ -1,0 +1,48 @@
+"""Samplers by name: the built-in ones, and those of other packages.
+
+Another package offers a sampler through the entry-point group `vllm_mdlm.samplers`; the entry
+point names a module-level `Sampler`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from vllm_mdlm.samplers.base import Sampler
+
+ENTRY_POINT_GROUP = "vllm_mdlm.samplers"
+
+BUILT_IN = ("low_confidence", "random")
+
+
+@cache
+def samplers() -> dict[str, Sampler]:
+    """Every sampler by name, built-in ones first.
+
+    Raises:
+        ValueError: another package offers a name that is already taken.
+        TypeError: an entry point is not a `Sampler`.
+    """
+    found = {name: import_module(f"vllm_mdlm.samplers.{name}").SAMPLER for name in BUILT_IN}
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+        sampler = entry_point.load()
+        if not isinstance(sampler, Sampler):
+            raise TypeError(
+                f"entry point {entry_point.value!r} of group {ENTRY_POINT_GROUP} is a "
+                f"{type(sampler).__name__}; it must name a vllm_mdlm.samplers.base.Sampler"
+            )
+        if sampler.name in found:
+            raise ValueError(
+                f"entry point {entry_point.value!r} offers the sampler {sampler.name!r}, which "
+                "exists already; rename it"
+            )
+        found[sampler.name] = sampler
+    return found
+
+
+@cache
+def sampler_ids() -> dict[str, int]:
+    """Index of every sampler name, the same in every process of a server."""
+    return {name: index for index, name in enumerate(samplers())}
