@@ -1,0 +1,5 @@
+import torch
+
+
+def filter_logits(logits, temperature, min_p, top_k, top_p):
+    raise NotImplementedError
