@@ -28,7 +28,9 @@ class JointTable:
         self.mask_token_id = self.vocab
 
     @classmethod
-    def random(cls, vocab: int = 3, length: int = 4, seed: int = 0, spread: float = 1.5) -> JointTable:
+    def random(
+        cls, vocab: int = 3, length: int = 4, seed: int = 0, spread: float = 1.5
+    ) -> JointTable:
         """Softmax of normal numbers with standard deviation `spread`: 3^4 entries by default."""
         generator = torch.Generator().manual_seed(seed)
         logits = torch.randn([vocab] * length, generator=generator, dtype=torch.float64) * spread

@@ -14,26 +14,10 @@ from typing import Any
 
 import torch
 from huggingface_hub import save_torch_state_dict
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-SPECIAL_TOKENS = (
-    "<|startoftext|>",
-    "<|endoftext|>",
-    "<|mdm_mask|>",
-    "<|start_header_id|>",
-    "<|end_header_id|>",
-    "<|eot_id|>",
-)
-
-# The assistant's header always follows, as in LLaDA-8B-Instruct.
-CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}"
-    "<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
-    "{{ message['content'] | trim }}<|eot_id|>"
-    "{% endfor %}<|start_header_id|>assistant<|end_header_id|>\n\n"
-)
+from tests.reference.tokenizer import save_tokenizer, token_ids
 
 
 @dataclass(frozen=True)
@@ -67,42 +51,6 @@ MHA = Shape()
 GQA = Shape(d_model=128, n_heads=4, n_kv_heads=2, mlp_hidden_size=192)
 TIED = Shape(weight_tying=True)
 PADDED = Shape(embedding_size=384)
-
-
-def token_ids(*, specials_first: bool = False) -> dict[str, int]:
-    """The vocabulary: the 256 byte characters in code-point order and the special tokens."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    specials = list(SPECIAL_TOKENS)
-    entries = specials + letters if specials_first else letters + specials
-    return {entry: i for i, entry in enumerate(entries)}
-
-
-def save_tokenizer(folder: Path, *, specials_first: bool = False) -> None:
-    """Write a byte-level tokenizer (one token a byte) with LLaDA's special tokens and template."""
-    ids = token_ids(specials_first=specials_first)
-    tokenizer = Tokenizer(models.BPE(vocab=ids, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(t, normalized=False) for t in SPECIAL_TOKENS])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    named = {
-        "bos_token": "<|startoftext|>",
-        "eos_token": "<|endoftext|>",
-        "pad_token": "<|endoftext|>",
-    }
-    _write_json(folder / "special_tokens_map.json", named)
-    _write_json(
-        folder / "tokenizer_config.json",
-        named
-        | {
-            "add_bos_token": False,
-            "add_eos_token": False,
-            "chat_template": CHAT_TEMPLATE,
-            "clean_up_tokenization_spaces": False,
-            "model_input_names": ["input_ids", "attention_mask"],
-            "tokenizer_class": "PreTrainedTokenizerFast",
-        },
-    )
 
 
 def llada_config(shape: Shape) -> dict[str, Any]:
@@ -214,7 +162,8 @@ def make_llada(folder: str | Path, shape: Shape = MHA, seed: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     size = shape.shard_bytes or 2**40
     save_torch_state_dict(llada_weights(shape, seed), folder, max_shard_size=size)
-    _write_json(folder / "config.json", llada_config(shape))
+    config = json.dumps(llada_config(shape), indent=2)
+    (folder / "config.json").write_text(config + "\n")
     save_tokenizer(folder, specials_first=shape.specials_first)
     return folder
 
@@ -240,7 +189,8 @@ def make_llama(folder: str | Path, seed: int = 0) -> Path:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        LlamaForCausalLM(config).float().save_pretrained(folder)
+        llama_class: Any = LlamaForCausalLM  # Untyped in transformers.
+        llama_class(config).float().save_pretrained(folder)
     save_tokenizer(folder)
     return folder
 
@@ -268,7 +218,3 @@ def _prefer_letters(weights: dict[str, Tensor], head: Tensor, shape: Shape) -> N
     final = weights["model.transformer.ln_f.weight"]
     final *= shape.contrast * 8 / shape.d_model**0.5
     final[0] = -shape.contrast
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")

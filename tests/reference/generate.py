@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -21,9 +22,14 @@ from tests.reference.rules import Candidate
 class Network(Protocol):
     """What the loop needs of a model; see `model.Llada`."""
 
-    mask_token_id: int
-    eos_token_id: int
-    eot_token_id: int | None
+    @property
+    def mask_token_id(self) -> int: ...
+
+    @property
+    def eos_token_id(self) -> int: ...
+
+    @property
+    def eot_token_id(self) -> int | None: ...
 
     def new_cache(self, rows: int) -> Any: ...
 
@@ -89,7 +95,7 @@ def generate(
     if s.gen_length % s.block_length:
         raise ValueError(f"block_length {s.block_length} does not divide {s.gen_length}")
     blocks = s.gen_length // s.block_length
-    steps = s.steps or s.gen_length
+    steps = s.gen_length if s.steps is None else s.steps
     if steps % blocks:
         raise ValueError(f"steps {steps} is not a multiple of the {blocks} blocks")
     forward = _Passes(model, prompt, s)
@@ -200,9 +206,7 @@ def _candidate(
         margin=first - second,
         entropy=-torch.xlogy(p, p).sum().item(),
         noise=noise,
-        divergences=[
-            _kl(new[row], old[row]) for new, old in zip(history, history[1:], strict=False)
-        ],
+        divergences=[_kl(new[row], old[row]) for new, old in pairwise(history)],
     )
 
 
@@ -219,7 +223,7 @@ def _choose(candidates: list[Candidate], quota: int, s: Settings) -> list[Candid
     if s.sampler == "entropy_bound":
         return rules.entropy_bound(candidates, bound=s.entropy_bound)
     if s.sampler == "med":
-        most = s.max_tokens_per_step or s.block_length
+        most = s.block_length if s.max_tokens_per_step is None else s.max_tokens_per_step
         return rules.med(candidates, entropy_threshold=s.entropy_threshold, most=most)
     if s.sampler == "klass":
         return rules.klass(
