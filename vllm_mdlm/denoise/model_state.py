@@ -48,7 +48,7 @@ class DenoisingModelState(ModelState):
         )
         self.slots = SlotTable(self.max_num_reqs, device)
         self.executor = DenoisingExecutor(
-            self.slots, self.tokens, self.model_config.get_vocab_size()
+            self.slots, self.tokens, hf_config.token_vocab_size
         )
 
     def custom_sampler(self, sampler: Any) -> tuple[DenoisingExecutor, None]:

@@ -74,9 +74,11 @@ class LLaDAConfig(PretrainedConfig):
         self.mlp_hidden_size = mlp_hidden_size
         self.mlp_ratio = mlp_ratio
         self.intermediate_size = mlp_hidden_size or mlp_ratio * d_model
-        # Rows of the embedding and of the head; at least the tokenizer's vocabulary.
+        # vLLM's vocab_size counts the rows of the embedding and of the head, which may be padded;
+        # token_vocab_size counts the ids that mean something.
         self.embedding_size = embedding_size
         self.vocab_size = max(vocab_size, embedding_size or 0)
+        self.token_vocab_size = vocab_size
         self.max_sequence_length = self.max_position_embeddings = max_sequence_length
         self.rope_theta = rope_theta
         self.rope_parameters = {"rope_type": "default", "rope_theta": rope_theta}

@@ -52,12 +52,14 @@ class LLaDAModelLM(LlamaForCausalLM):
             hidden_states: [N, hidden] in the model's dtype.
 
         Returns:
-            [N, vocab] in the model's dtype.
+            [N, token_vocab_size] in the model's dtype: without the padding rows of the head.
         """
+        num_tokens = self.config.token_vocab_size
         if hidden_states.shape[0] == 0:
             # The gather of an empty tensor over tensor-parallel ranks kills a worker.
-            return hidden_states.new_empty(0, self.config.vocab_size)
-        return super().compute_logits(hidden_states)
+            return hidden_states.new_empty(0, num_tokens)
+        logits = super().compute_logits(hidden_states)
+        return None if logits is None else logits[:, :num_tokens]
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
         return AutoWeightsLoader(self).load_weights(weights, mapper=self.hf_to_vllm_mapper)
