@@ -221,7 +221,7 @@ def _count_in_completion_stream(original: Callable[..., Any]) -> Callable[..., A
         self: Any,
         request: Any,
         engine_inputs: Any,
-        result_generator: Any,
+        results: Any,
         *args: Any,
         **kwargs: Any,
     ) -> Any:

@@ -86,7 +86,7 @@ class BadWords:
             [R, B] bool; the leftmost commit of every request is always kept.
         """
         words = self._of_batch(view)
-        num_words, length = words.tokens.shape
+        _num_words, length = words.tokens.shape
         width = commit.shape[1]
         device = commit.device
         block_start = view.ints[:, INT["block_start"]][words.request]
