@@ -32,7 +32,8 @@ def select(
     view: BlockView, params: dict[str, torch.Tensor], state: torch.Tensor | None
 ) -> Selection:
     """State: [R, B] float32, consecutive passes up to this one that were stable."""
-    assert view.divergence is not None and state is not None
+    assert view.divergence is not None
+    assert state is not None
     still = view.divergence < params["kl_threshold"].unsqueeze(1)
     stable_passes = torch.where(still, state + 1, 0.0)
     ready = (
