@@ -64,43 +64,39 @@ def filter_logits(
 
 def _top_k_limit(distance: torch.Tensor, kept: torch.Tensor, top_k: torch.Tensor) -> torch.Tensor:
     """Distance of the k-th token: [n] float32, +inf for no limit."""
-    bits = distance.view(torch.int32)
 
     def enough(limit: torch.Tensor) -> torch.Tensor:
-        return row_sum(kept.copy_(bits <= limit)) >= top_k
+        return row_sum(torch.le(distance, limit, out=kept)) >= top_k
 
     asked = (top_k >= 1) & (top_k < distance.shape[1])
-    return _smallest(enough, len(top_k), distance.device).masked_fill_(~asked, float("inf"))
+    return _smallest(enough, top_k).masked_fill_(~asked, float("inf"))
 
 
 def _top_p_limit(
     distance: torch.Tensor, exps: torch.Tensor, kept: torch.Tensor, top_p: torch.Tensor
 ) -> torch.Tensor:
     """Distance of the token that completes the mass: [n] float32, +inf for no limit."""
-    bits = distance.view(torch.int32)
-    zero = torch.zeros((), device=distance.device)
     wanted = row_sum(exps) * top_p.float()
 
     def enough(limit: torch.Tensor) -> torch.Tensor:
-        return row_sum(torch.where(bits <= limit, exps, zero, out=kept)) >= wanted
+        # Float into float: torch vectorises that comparison, and not one into bool.
+        return row_sum(torch.le(distance, limit, out=kept).mul_(exps)) >= wanted
 
-    limit = _smallest(enough, len(top_p), distance.device)
-    return limit.masked_fill_(top_p >= 1, float("inf"))
+    return _smallest(enough, top_p).masked_fill_(top_p >= 1, float("inf"))
 
 
-def _smallest(
-    enough: Callable[[torch.Tensor], torch.Tensor], num_rows: int, device: torch.device
-) -> torch.Tensor:
+def _smallest(enough: Callable[[torch.Tensor], torch.Tensor], column: torch.Tensor) -> torch.Tensor:
     """Smallest non-negative float32 that is enough, +inf where none is: [n].
 
     Args:
-        enough: from limits [n, 1] int32, the bits of a float32, to [n] bool, monotone.
+        enough: from limits [n, 1] float32 to [n] bool, monotone.
+        column: [n], any tensor of that size.
     """
-    low = torch.zeros(num_rows, dtype=torch.int32, device=device)
+    low = torch.zeros_like(column, dtype=torch.int32)
     high = torch.full_like(low, _INFINITY_BITS)
     for _ in range(_INFINITY_BITS.bit_length()):
         middle = low + (high - low) // 2
-        is_enough = enough(middle.unsqueeze(1))
+        is_enough = enough(middle.view(torch.float32).unsqueeze(1))
         high = torch.where(is_enough, middle, high)
         low = torch.where(is_enough, low, middle + 1)
     return high.view(torch.float32)

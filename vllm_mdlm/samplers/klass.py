@@ -46,6 +46,4 @@ def select(
     return Selection(commit, stable_passes)
 
 
-SAMPLER = Sampler(
-    "klass", KlassParams, select, needs=frozenset({"divergence"}), has_state=True
-)
+SAMPLER = Sampler("klass", KlassParams, select, needs=frozenset({"divergence"}), has_state=True)
