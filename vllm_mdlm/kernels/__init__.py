@@ -3,41 +3,45 @@ Triton. The torch body is the specification."""
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 
+from vllm_mdlm.kernels.divergence import row_divergence
+from vllm_mdlm.kernels.filters import filter_logits
 from vllm_mdlm.kernels.row_stats import RowStats
+from vllm_mdlm.kernels.row_stats import row_stats as _torch_row_stats
+
+__all__ = ["RowStats", "filter_logits", "row_divergence", "row_stats"]
 
 
-class RowStatsFunction(Protocol):
-    """Signature of `vllm_mdlm.kernels.row_stats.row_stats`, which documents it."""
-
-    def __call__(
-        self,
-        logits: torch.Tensor,
-        choice_logits: torch.Tensor | None = None,
-        *,
-        choice_rows: torch.Tensor | None = None,
-        mask_token: int | None = None,
-        temperature: torch.Tensor | None = None,
-        noise_keys: torch.Tensor | None = None,
-        drawn_rows: torch.Tensor | None = None,
-        need_entropy: bool = False,
-        need_margin: bool = False,
-    ) -> RowStats: ...
-
-
-def row_stats_for(device: torch.device) -> RowStatsFunction:
-    """The body of `row_stats` for tensors on a device: Triton's on CUDA, torch's elsewhere.
+def row_stats(
+    logits: torch.Tensor,
+    choice_logits: torch.Tensor | None = None,
+    *,
+    choice_rows: torch.Tensor | None = None,
+    mask_token: int | None = None,
+    temperature: torch.Tensor | None = None,
+    noise_keys: torch.Tensor | None = None,
+    drawn_rows: torch.Tensor | None = None,
+    need_entropy: bool = False,
+    need_margin: bool = False,
+) -> RowStats:
+    """`vllm_mdlm.kernels.row_stats.row_stats`, by the body for the logits' device: Triton's on
+    CUDA, torch's elsewhere.
 
     Raises:
         ModuleNotFoundError: CUDA without Triton.
     """
-    if device.type == "cuda":
-        from vllm_mdlm.kernels import row_stats_triton
-
-        return row_stats_triton.row_stats
-    from vllm_mdlm.kernels import row_stats
-
-    return row_stats.row_stats
+    body = _torch_row_stats
+    if logits.is_cuda:
+        from vllm_mdlm.kernels.row_stats_triton import row_stats as body
+    return body(
+        logits,
+        choice_logits,
+        choice_rows=choice_rows,
+        mask_token=mask_token,
+        temperature=temperature,
+        noise_keys=noise_keys,
+        drawn_rows=drawn_rows,
+        need_entropy=need_entropy,
+        need_margin=need_margin,
+    )

@@ -2,7 +2,8 @@
 
 `vllm_mdlm.kernels.row_stats` is the specification. Noise is that of `noise.gumbel`: the same
 integers, hence the same uniform numbers; logarithms may differ in the last bit of a float64.
-Tested in Triton's interpreter only, not yet on hardware; block size and warps are untuned.
+Compiled for compute capability 9.0 and tested in Triton's interpreter (`TRITON_INTERPRET=1`), but
+not yet run on hardware: block size and number of warps are untuned.
 """
 
 from __future__ import annotations

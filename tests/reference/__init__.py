@@ -1,0 +1,1 @@
+"""Independent reference: LLaDA's network and decoding loops in plain torch, without vLLM."""

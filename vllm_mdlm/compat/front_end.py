@@ -1,0 +1,230 @@
+"""Shims in the process that parses requests and writes responses.
+
+Installed only when the engine that is being configured serves one of our architectures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+from vllm.config import ModelConfig
+from vllm.exceptions import VLLMValidationError
+from vllm.sampling_params import SamplingParams
+from vllm.v1.engine.input_processor import InputProcessor
+
+from vllm_mdlm.admission import PLAN_KEY, pass_limit, plan_request, server_defaults
+from vllm_mdlm.compat.registration import serves_our_model
+from vllm_mdlm.compat.wrapping import wrap
+from vllm_mdlm.errors import ParameterError
+from vllm_mdlm.params import RequestPlan
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+    from vllm.outputs import RequestOutput
+
+
+def install() -> None:
+    """Install all of them; safe to call more than once."""
+    from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
+    from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    wrap(SamplingParams, "_validate_diffusion", _lift_request_rules)
+    wrap(SamplingParams, "_validate_structured_outputs", _leave_to_admission)
+    wrap(ModelConfig, "get_diff_sampling_param", _default_max_tokens)
+    wrap(InputProcessor, "process_inputs", _plan_at_admission)
+    wrap(AsyncLLM, "generate", _check_before_response)
+    wrap(OpenAIServingChat, "chat_completion_full_generator", _count_in_chat)
+    wrap(OpenAIServingChat, "chat_completion_stream_generator", _count_in_chat_stream)
+    wrap(
+        OpenAIServingCompletion, "request_output_to_completion_response", _count_in_completion
+    )
+    wrap(OpenAIServingCompletion, "completion_stream_generator", _count_in_completion_stream)
+
+
+def _lift_request_rules(original: Callable[..., Any]) -> Callable[..., Any]:
+    """vLLM refuses temperature, seed and more for diffusion models; ours honour them."""
+
+    def _validate_diffusion(self: SamplingParams, model_config: ModelConfig) -> None:
+        if not serves_our_model(model_config):
+            original(self, model_config)
+
+    return _validate_diffusion
+
+
+def _leave_to_admission(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Structured outputs are refused by admission, which names the parameter."""
+
+    def _validate_structured_outputs(
+        self: SamplingParams, model_config: ModelConfig, *args: Any, **kwargs: Any
+    ) -> None:
+        if not serves_our_model(model_config):
+            original(self, model_config, *args, **kwargs)
+
+    return _validate_structured_outputs
+
+
+def _default_max_tokens(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Without `max_tokens`, a canvas of the model's default length, not the rest of the context."""
+
+    def get_diff_sampling_param(self: ModelConfig) -> dict[str, Any]:
+        defaults: dict[str, Any] = original(self)
+        if serves_our_model(self):
+            defaults.setdefault("max_tokens", self.hf_config.canvas_length)
+        return defaults
+
+    return get_diff_sampling_param
+
+
+def _plan(vllm_config: VllmConfig, params: SamplingParams, prompt_len: int) -> RequestPlan:
+    try:
+        return plan_request(params, prompt_len, server_defaults(vllm_config), *pass_limit(vllm_config))
+    except ParameterError as error:
+        raise VLLMValidationError(
+            str(error), parameter=error.parameter, value=error.value
+        ) from error
+
+
+def _plan_at_admission(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Replace the caller's arguments by the plan that the engine executes."""
+
+    def process_inputs(
+        self: InputProcessor, request_id: str, prompt: Any, params: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        request = original(self, request_id, prompt, params, *args, **kwargs)
+        if not serves_our_model(self.model_config):
+            return request
+        if request.sampling_params is None or request.prompt_token_ids is None:
+            raise VLLMValidationError(
+                "masked diffusion models take text or token prompts and generate text",
+                parameter="prompt",
+            )
+        if request.resumable:
+            raise VLLMValidationError(
+                "streaming input is not supported by masked diffusion models",
+                parameter="resumable",
+            )
+        sampling = request.sampling_params
+        plan = _plan(self.vllm_config, sampling, len(request.prompt_token_ids))
+        sampling.max_tokens = min(sampling.max_tokens, plan.gen_length)
+        sampling.seed = plan.seed
+        sampling.extra_args = {PLAN_KEY: plan.to_wire()}
+        return request
+
+    return process_inputs
+
+
+def _check_before_response(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse a bad request when it is made, not when its (perhaps streamed) output is read."""
+
+    def generate(
+        self: Any, prompt: Any, sampling_params: Any, request_id: str, *args: Any, **kwargs: Any
+    ) -> Any:
+        if serves_our_model(self.model_config) and isinstance(sampling_params, SamplingParams):
+            token_ids = prompt.get("prompt_token_ids") if isinstance(prompt, dict) else None
+            if token_ids is not None:
+                params = sampling_params.clone()
+                if params.max_tokens is None:
+                    params.max_tokens = self.model_config.hf_config.canvas_length
+                _plan(self.vllm_config, params, len(token_ids))
+        return original(self, prompt, sampling_params, request_id, *args, **kwargs)
+
+    return generate
+
+
+class _PassCounter:
+    """Forward passes of the sequences that a response carries."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def add(self, result: RequestOutput) -> None:
+        self.total += sum(num_passes(output) for output in result.outputs)
+
+    async def watch(self, results: AsyncIterator[Any], *, finals_only: bool) -> AsyncIterator[Any]:
+        """Pass results through, counting those that end a sequence."""
+        last = None
+        async for item in results:
+            last = item[1] if isinstance(item, tuple) else item
+            if not finals_only:
+                self.add(last)
+            yield item
+        if finals_only and last is not None:
+            self.add(last)
+
+
+def num_passes(output: Any) -> int:
+    """Forward passes (NFE) of one finished `CompletionOutput`; 0 while it is unfinished."""
+    metrics = output.spec_decode_metrics
+    return 0 if metrics is None else sum(metrics.histogram)
+
+
+def _count_in_chat(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def chat_completion_full_generator(
+        self: Any, request: Any, result_generator: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        if not serves_our_model(self.model_config):
+            return await original(self, request, result_generator, *args, **kwargs)
+        counter = _PassCounter()
+        watched = counter.watch(result_generator, finals_only=True)
+        response = await original(self, request, watched, *args, **kwargs)
+        if getattr(response, "usage", None) is not None:
+            response.usage.forward_passes = counter.total
+        return response
+
+    return chat_completion_full_generator
+
+
+def _count_in_chat_stream(original: Callable[..., Any]) -> Callable[..., Any]:
+    def chat_completion_stream_generator(
+        self: Any, request: Any, result_generator: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        if not serves_our_model(self.model_config):
+            return original(self, request, result_generator, *args, **kwargs)
+        counter = _PassCounter()
+        watched = counter.watch(result_generator, finals_only=False)
+        return _with_passes(original(self, request, watched, *args, **kwargs), counter)
+
+    return chat_completion_stream_generator
+
+
+def _count_in_completion(original: Callable[..., Any]) -> Callable[..., Any]:
+    def request_output_to_completion_response(
+        self: Any, final_res_batch: list[RequestOutput], *args: Any, **kwargs: Any
+    ) -> Any:
+        response = original(self, final_res_batch, *args, **kwargs)
+        if serves_our_model(self.model_config):
+            counter = _PassCounter()
+            for result in final_res_batch:
+                counter.add(result)
+            response.usage.forward_passes = counter.total
+        return response
+
+    return request_output_to_completion_response
+
+
+def _count_in_completion_stream(original: Callable[..., Any]) -> Callable[..., Any]:
+    def completion_stream_generator(
+        self: Any, request: Any, engine_inputs: Any, result_generator: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        if not serves_our_model(self.model_config):
+            return original(self, request, engine_inputs, result_generator, *args, **kwargs)
+        counter = _PassCounter()
+        watched = counter.watch(result_generator, finals_only=False)
+        events = original(self, request, engine_inputs, watched, *args, **kwargs)
+        return _with_passes(events, counter)
+
+    return completion_stream_generator
+
+
+async def _with_passes(events: AsyncIterator[str], counter: _PassCounter) -> AsyncIterator[str]:
+    """Add the passes to the event that carries the final usage."""
+    prefix = "data: "
+    async for event in events:
+        if '"choices":[]' in event and '"usage":{' in event:
+            payload = json.loads(event.removeprefix(prefix))
+            payload["usage"]["forward_passes"] = counter.total
+            event = f"{prefix}{json.dumps(payload)}\n\n"
+        yield event

@@ -1,0 +1,42 @@
+"""The canvas inside vLLM's scheduler request: its tokens follow the prompt's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vllm.v1.core.sched.utils import check_stop
+from vllm.v1.metrics.stats import RequestSpecDecodeMetrics
+
+if TYPE_CHECKING:
+    from vllm.v1.request import Request
+
+
+def open_canvas(request: Request, mask_token_id: int, gen_length: int, block_length: int) -> None:
+    """Lay a canvas of masks behind the prompt.
+
+    From here on `request.num_tokens` is prompt plus canvas, so every pass is scheduled and given
+    cache as the computation of that many tokens.
+    """
+    request._all_token_ids.extend([mask_token_id] * gen_length)
+    # vLLM's own per-request channel for passes and tokens; it travels to the response.
+    request.spec_decode_metrics = RequestSpecDecodeMetrics.new(block_length)
+
+
+def write_output(request: Request, token_id: int) -> None:
+    """Append an output token; it takes the place of its canvas position."""
+    request._all_token_ids[request.num_prompt_tokens + request.num_output_tokens] = token_id
+    request._output_token_ids.append(token_id)
+
+
+def must_stop(request: Request, max_model_len: int) -> bool:
+    """Whether the last output token ends the request; sets status and stop reason.
+
+    A canvas may fill the context to its last position, where an autoregressive request would
+    have to stop because `num_tokens` reached the limit.
+    """
+    return check_stop(request, max_model_len + 1)
+
+
+def drop_stop_token(request: Request) -> None:
+    """Take back the EOS or stop token that ended the request: it is not part of the answer."""
+    request._output_token_ids.pop()

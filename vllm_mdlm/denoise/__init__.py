@@ -1,0 +1,1 @@
+"""The denoising executor: span scheduling, slot state, and the step itself."""

@@ -1,0 +1,248 @@
+"""The denoising step that stands where vLLM's sampler stands: propose, select, commit, emit."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from vllm.v1.worker.gpu.sample.output import SamplerOutput
+
+from vllm_mdlm.denoise.logprobs import LogprobStore
+from vllm_mdlm.denoise.passes import PassView
+from vllm_mdlm.denoise.proposal import Proposal, propose
+from vllm_mdlm.denoise.slots import FLOAT_FIELDS, INT, MOVING, SlotTable
+from vllm_mdlm.denoise.token_rules import TokenRules
+from vllm_mdlm.kernels.noise import row_keys, uniform
+from vllm_mdlm.params import RequestPlan
+from vllm_mdlm.samplers.base import BlockView, Sampler
+from vllm_mdlm.samplers.registry import samplers
+from vllm_mdlm.schedule import block_quota
+from vllm_mdlm.spec import SpecialTokens
+
+if TYPE_CHECKING:
+    from vllm.sampling_params import SamplingParams
+    from vllm.v1.worker.gpu.input_batch import InputBatch
+    from vllm.v1.worker.gpu.states import RequestState
+
+# Lane of the noise that chooses positions; token ids are the lanes that choose tokens.
+POSITION_LANE = 1 << 40
+
+
+class DenoisingExecutor:
+    """Called by the model runner with the logits of a pass.
+
+    The canvas is the tail of the runner's own token buffer: a commit writes there, and the next
+    pass reads it as input without a copy.
+
+    Args:
+        slots: state of every slot.
+        tokens: special token ids.
+        vocab_size: columns of the logits.
+    """
+
+    # The runner looks here for penalty counters; there are none.
+    penalties_state = SimpleNamespace(output_bin_counts=None)
+
+    def __init__(self, slots: SlotTable, tokens: SpecialTokens, vocab_size: int) -> None:
+        num_slots = slots.ints.shape[0]
+        self.slots = slots
+        self.tokens = tokens
+        self.vocab_size = vocab_size
+        self.rules = TokenRules(num_slots, slots.device)
+        self.logprobs = LogprobStore(num_slots, slots.device)
+        self.view: PassView | None = None
+        self._samplers = list(samplers().values())
+        self._resets: list[tuple[int, int, int]] = []
+        self._req_states: RequestState | None = None
+
+    def bind(self, req_states: RequestState) -> None:
+        """Take the runner's request state, whose token buffer holds every canvas."""
+        self._req_states = req_states
+
+    @property
+    def req_states(self) -> RequestState:
+        assert self._req_states is not None
+        return self._req_states
+
+    def add_canvas(
+        self, slot: int, plan: RequestPlan, prompt_len: int, num_final: int, params: SamplingParams
+    ) -> None:
+        """Give a slot to a request whose first `num_final` canvas tokens are known."""
+        self.slots.stage(slot, plan, prompt_len, num_final, params)
+        self.rules.set(slot, params, self.vocab_size)
+        self.logprobs.set(slot, params.logprobs, plan.gen_length)
+        block_start = num_final // plan.block_length * plan.block_length
+        if block_start < num_final:
+            # The unfinished block is decided again, from masks, to the same tokens.
+            self._resets.append((slot, prompt_len + block_start, prompt_len + num_final))
+
+    def add_request(self, req_index: int, sampling_params: SamplingParams) -> None:
+        """The model runner's hook; `add_canvas` has done the work."""
+
+    def apply_staged_writes(self) -> None:
+        """The model runner's hook; `flush` has done the work."""
+
+    def flush(self) -> None:
+        """Write staged state to the device, after the runner has written its tokens."""
+        self.slots.flush()
+        for slot, start, end in self._resets:
+            self.req_states.all_token_ids.gpu[slot, start:end] = self.tokens.mask
+        self._resets.clear()
+
+    def __call__(self, logits: torch.Tensor, input_batch: InputBatch) -> SamplerOutput:
+        view, self.view = self.view, None
+        if view is None:
+            return _nothing(input_batch.num_reqs, logits.device)
+        present = np.unique(self.slots.host.sampler[view.slots_np]).tolist()
+        needs = frozenset().union(*(self._samplers[index].needs for index in present))
+        proposal = propose(logits, view, self.slots, self.rules, self.tokens, needs)
+        commit = self._select(view, proposal, present, needs)
+        self._commit(view, commit, proposal, logits)
+        return self._emit(view, commit, input_batch)
+
+    def _select(
+        self, view: PassView, proposal: Proposal, present: list[int], needs: frozenset[str]
+    ) -> torch.Tensor:
+        """Ask every sampler of the batch for its requests; [R, B] bool."""
+        block = self._block_view(view, proposal, needs)
+        if len(present) == 1:
+            return self._ask(self._samplers[present[0]], block, view.slots)
+        commit = torch.zeros_like(view.masked)
+        batch_samplers = self.slots.host.sampler[view.slots_np]
+        for index in present:
+            rows = torch.from_numpy(np.flatnonzero(batch_samplers == index)).to(commit.device)
+            part = BlockView(*(None if field is None else field[rows] for field in block))
+            commit[rows] = self._ask(self._samplers[index], part, view.slots[rows])
+        return commit
+
+    def _ask(self, sampler: Sampler, block: BlockView, slots: torch.Tensor) -> torch.Tensor:
+        names = sampler.params.__struct_fields__
+        own = self.slots.floats[slots, len(FLOAT_FIELDS) :] if names else None
+        params = {} if own is None else {name: own[:, i] for i, name in enumerate(names)}
+        return sampler.select(block, params, None).commit
+
+    def _block_view(
+        self, view: PassView, proposal: Proposal, needs: frozenset[str]
+    ) -> BlockView:
+        ints = view.ints
+
+        def dense(values: torch.Tensor | None) -> torch.Tensor | None:
+            if values is None:
+                return None
+            out = values.new_zeros(view.masked.numel())
+            return out.index_copy_(0, view.rows, values).view(view.masked.shape)
+
+        draw = None
+        if "draw" in needs:
+            canvas = view.positions - ints[:, INT["prompt_len"], None]
+            keys = row_keys(ints[:, INT["seed"], None], canvas, ints[:, INT["block_pass"], None])
+            lane = torch.tensor([POSITION_LANE], device=keys.device)
+            draw = uniform(keys.flatten(), lane).view(view.masked.shape)
+        confidence = dense(proposal.confidence)
+        assert confidence is not None
+        return BlockView(
+            masked=view.masked,
+            confidence=confidence,
+            quota=block_quota(
+                ints[:, INT["block_masked"]],
+                ints[:, INT["block_steps"]].clamp(min=1),
+                ints[:, INT["block_pass"]],
+            ),
+            entropy=dense(proposal.entropy),
+            margin=dense(proposal.margin),
+            draw=draw,
+        )
+
+    def _commit(
+        self, view: PassView, commit: torch.Tensor, proposal: Proposal, logits: torch.Tensor
+    ) -> None:
+        """Write the chosen tokens into the canvas."""
+        all_tokens = self.req_states.all_token_ids.gpu
+        block_length = view.masked.shape[1]
+        chosen = commit.flatten()[view.rows]
+        slots = view.slots[view.rows // block_length]
+        positions = view.positions.flatten()[view.rows]
+        current = all_tokens[slots, positions]
+        all_tokens[slots, positions] = torch.where(
+            chosen, proposal.token.to(current.dtype), current
+        )
+        if self.logprobs.any_wanted(view.slots_np):
+            wanted = torch.from_numpy(self.logprobs.wanted[view.slots_np] >= 0).to(commit.device)
+            rows = (chosen & wanted[view.rows // block_length]).nonzero().squeeze(1)
+            prompt_len = view.ints[:, INT["prompt_len"]][view.rows // block_length]
+            self.logprobs.record(
+                logits[rows], proposal.token[rows], slots[rows], (positions - prompt_len)[rows]
+            )
+
+    def _emit(
+        self, view: PassView, commit: torch.Tensor, input_batch: InputBatch
+    ) -> SamplerOutput:
+        """Send the tokens that became final and move every request on."""
+        ints = view.ints
+        width = view.masked.shape[1]
+        open_positions = view.masked & ~commit
+        num_inside = view.inside.sum(dim=1)
+        offsets = torch.arange(width, device=commit.device)
+        first_open = torch.where(open_positions, offsets, width).amin(dim=1)
+        done = first_open == width
+        prompt_len = ints[:, INT["prompt_len"]]
+        prefix_end = ints[:, INT["block_start"]] + torch.minimum(first_open, num_inside)
+        before = ints[:, INT["num_final"]]
+        after = torch.maximum(before, prefix_end - prompt_len)
+        self._move_on(view, done, num_inside, after)
+        first = prompt_len + before
+        all_tokens = self.req_states.all_token_ids.gpu
+        positions = (first.unsqueeze(1) + offsets).clamp(max=all_tokens.shape[1] - 1)
+        # The runner appends what is sampled at total_len: the same token to the same place.
+        self.req_states.total_len.gpu[view.slots] = first.int()
+        logprobs = None
+        if self.logprobs.any_wanted(view.slots_np):
+            logprobs = self.logprobs.emit(view.slots, before, width)
+        spans = torch.diff(input_batch.query_start_loc[: len(first) + 1])
+        return SamplerOutput(
+            sampled_token_ids=all_tokens[view.slots.unsqueeze(1), positions].long(),
+            logprobs_tensors=logprobs,
+            num_nans=None,
+            num_sampled=(after - before).int(),
+            num_rejected=spans.int(),
+        )
+
+    def _move_on(
+        self,
+        view: PassView,
+        done: torch.Tensor,
+        num_inside: torch.Tensor,
+        num_final: torch.Tensor,
+    ) -> None:
+        """Advance the pass counters; a finished block hands over to the next."""
+        ints = view.ints
+        next_start = ints[:, INT["block_start"]] + num_inside
+        left = ints[:, INT["canvas_end"]] - next_start
+        moving = torch.stack(
+            [
+                torch.where(done, next_start, ints[:, INT["block_start"]]),
+                torch.where(
+                    done,
+                    torch.minimum(left, ints[:, INT["block_length"]]),
+                    ints[:, INT["block_masked"]],
+                ),
+                torch.where(done, 0, ints[:, INT["block_pass"]] + 1),
+                num_final,
+            ],
+            dim=1,
+        )
+        self.slots.ints[view.slots, MOVING] = moving
+
+
+def _nothing(num_reqs: int, device: torch.device) -> SamplerOutput:
+    """Output of vLLM's profiling run, which has logits but no requests."""
+    zeros: Any = torch.zeros(num_reqs, dtype=torch.int32, device=device)
+    return SamplerOutput(
+        sampled_token_ids=torch.zeros(num_reqs, 1, dtype=torch.int64, device=device),
+        logprobs_tensors=None,
+        num_nans=None,
+        num_sampled=zeros,
+        num_rejected=zeros,
+    )

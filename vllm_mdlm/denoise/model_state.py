@@ -1,0 +1,145 @@
+"""The seam to vLLM's model runner: what a pass feeds the model and which rows it reads back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from vllm.config.compilation import CUDAGraphMode
+from vllm.v1.worker.gpu.attn_utils import build_attn_metadata
+from vllm.v1.worker.gpu.model_states.interface import ModelState
+
+from vllm_mdlm.admission import PLAN_KEY
+from vllm_mdlm.compat import cpu_runner
+from vllm_mdlm.denoise.executor import DenoisingExecutor
+from vllm_mdlm.denoise.passes import plan_pass
+from vllm_mdlm.denoise.slots import SlotTable
+from vllm_mdlm.params import RequestPlan
+from vllm_mdlm.spec import SpecialTokens
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+    from vllm.v1.core.sched.output import NewRequestData
+    from vllm.v1.kv_cache_interface import KVCacheConfig
+    from vllm.v1.worker.gpu.block_table import BlockTables
+    from vllm.v1.worker.gpu.input_batch import InputBatch
+    from vllm.v1.worker.gpu.states import RequestState
+
+
+class DenoisingModelState(ModelState):
+    """Model state of a masked diffusion model under Model Runner V2."""
+
+    # To the runner every pass is a prefill that ends in one row of logits; `prepare_inputs` then
+    # names the rows that are really read.
+    num_new_sampled_tokens_per_step = 1
+
+    def __init__(
+        self,
+        vllm_config: VllmConfig,
+        model: torch.nn.Module,
+        encoder_cache: Any,
+        device: torch.device,
+    ) -> None:
+        super().__init__(vllm_config, model, encoder_cache, device)
+        cpu_runner.register_step_kernels()
+        hf_config = self.model_config.hf_config
+        self.tokens = SpecialTokens(
+            hf_config.mask_token_id, hf_config.eos_token_id, hf_config.eot_token_id
+        )
+        self.slots = SlotTable(self.max_num_reqs, device)
+        self.executor = DenoisingExecutor(
+            self.slots, self.tokens, hf_config.token_vocab_size
+        )
+
+    def custom_sampler(self, sampler: Any) -> tuple[DenoisingExecutor, None]:
+        self.executor.bind(sampler.req_states)
+        return self.executor, None
+
+    def initialize_kv_cache(
+        self, kv_cache_config: KVCacheConfig, block_tables: BlockTables
+    ) -> None:
+        cpu_runner.replace_block_table_methods(block_tables)
+
+    def add_request(self, req_index: int, new_req_data: NewRequestData) -> None:
+        params = new_req_data.sampling_params
+        plan = (params.extra_args or {}).get(PLAN_KEY) if params is not None else None
+        if params is None or plan is None:
+            # vLLM's own warm-up requests have no canvas.
+            self.slots.vacate(req_index)
+            return
+        canvas = new_req_data.prefill_token_ids[new_req_data.prompt_len :]
+        num_final = next(
+            (index for index, token in enumerate(canvas) if token == self.tokens.mask), len(canvas)
+        )
+        self.executor.add_canvas(
+            req_index, RequestPlan.from_wire(plan), new_req_data.prompt_len, num_final, params
+        )
+
+    def apply_staged_writes(self) -> None:
+        self.executor.flush()
+
+    def prepare_inputs(self, input_batch: InputBatch, req_states: RequestState) -> dict[str, Any]:
+        """Choose the logits rows of the pass: the masked positions of every active block."""
+        view = plan_pass(
+            self.slots,
+            input_batch.idx_mapping,
+            input_batch.idx_mapping_np,
+            input_batch.query_start_loc[:-1],
+            req_states.num_computed_tokens.gpu,
+            req_states.all_token_ids.gpu,
+            self.tokens.mask,
+        )
+        input_batch.logits_indices = view.query_indices
+        self.executor.view = view
+        return {}
+
+    def prepare_dummy_inputs(self, num_reqs: int, num_tokens: int) -> dict[str, Any]:
+        return {}
+
+    def prepare_inputs_embeds(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+    def prepare_attn(
+        self,
+        input_batch: InputBatch,
+        cudagraph_mode: CUDAGraphMode,
+        block_tables: tuple[torch.Tensor, ...],
+        slot_mappings: torch.Tensor,
+        attn_groups: Any,
+        kv_cache_config: KVCacheConfig,
+        for_capture: bool = False,
+        ubatch_idx: int = 0,
+    ) -> dict[str, Any]:
+        """Attention of a span to all of prompt and canvas, in both directions."""
+        full_graph = cudagraph_mode == CUDAGraphMode.FULL
+        num_reqs = input_batch.num_reqs_after_padding if full_graph else input_batch.num_reqs
+        num_tokens = input_batch.num_tokens_after_padding if full_graph else input_batch.num_tokens
+        bound = input_batch.seq_lens_cpu_upper_bound
+        max_seq_len = self.max_model_len if for_capture else int(bound[:num_reqs].max())
+        return build_attn_metadata(
+            attn_groups=attn_groups,
+            num_reqs=num_reqs,
+            num_tokens=num_tokens,
+            query_start_loc_gpu=input_batch.query_start_loc[: num_reqs + 1],
+            query_start_loc_cpu=torch.from_numpy(input_batch.query_start_loc_np[: num_reqs + 1]),
+            max_query_len=int(input_batch.num_scheduled_tokens.max()),
+            seq_lens=input_batch.seq_lens,
+            max_seq_len=max_seq_len,
+            block_tables=block_tables,
+            slot_mappings=slot_mappings,
+            kv_cache_config=kv_cache_config,
+            seq_lens_cpu_upper_bound=bound,
+            positions=input_batch.positions,
+            for_cudagraph_capture=for_capture,
+            causal=False,
+        )
+
+    def postprocess_state(
+        self,
+        idx_mapping: torch.Tensor,
+        num_sampled: torch.Tensor,
+        num_computed_tokens: torch.Tensor | None = None,
+    ) -> None:
+        """Next span's start, as the scheduler sets it on the host: prompt and canvas again."""
+        if num_computed_tokens is not None:
+            num_computed_tokens[idx_mapping] = 0

@@ -1,0 +1,156 @@
+"""Span scheduling: every pass of a request covers a span of prompt plus canvas.
+
+To vLLM a span is `num_computed_tokens` (its start) and the scheduled tokens (its length). The
+canvas lies behind the prompt in the request's own tokens, so a pass looks like a prefill that
+is computed again and again: continuous batching, the token budget, cache allocation and
+preemption are vLLM's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
+from vllm.v1.request import Request, RequestStatus
+from vllm.v1.spec_decode.metrics import SpecDecodingStats
+
+from vllm_mdlm.admission import PLAN_KEY
+from vllm_mdlm.compat.requests import drop_stop_token, must_stop, open_canvas, write_output
+from vllm_mdlm.params import RequestPlan
+
+if TYPE_CHECKING:
+    from vllm.v1.core.sched.output import SchedulerOutput
+    from vllm.v1.metrics.stats import SchedulerStats
+    from vllm.v1.outputs import ModelRunnerOutput
+
+
+class SpanScheduler(Scheduler):
+    """vLLM's scheduler for requests that denoise a canvas."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._mask_token_id = int(self.vllm_config.model_config.hf_config.mask_token_id)
+        self._pass_stats: SpecDecodingStats | None = None
+        self._trimmed: set[str] = set()
+
+    def add_request(self, request: Request) -> None:
+        """Give a new request its canvas, then queue it."""
+        params = request.sampling_params
+        assert params is not None
+        assert params.extra_args is not None
+        plan = RequestPlan.from_wire(params.extra_args[PLAN_KEY])
+        open_canvas(request, self._mask_token_id, plan.gen_length, plan.block_length)
+        super().add_request(request)
+
+    def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
+        self._postpone_spans_over_budget()
+        return super().schedule(throttle_prefills)
+
+    def _postpone_spans_over_budget(self) -> None:
+        """Hold back running requests whose whole span does not fit in this step.
+
+        The base class would give the last one a part of its span. First come, first served: a
+        request that fits behind one that does not may go ahead, and the first always fits.
+        """
+        budget = self.max_num_scheduled_tokens
+        for request in self.running:
+            span = request.num_tokens - request.num_computed_tokens
+            if span <= budget:
+                budget -= span
+            else:
+                # schedule() advances current_step before it compares.
+                request.next_decode_eligible_step = self.current_step + 2
+
+    def _update_after_schedule(self, scheduler_output: SchedulerOutput) -> None:
+        super()._update_after_schedule(scheduler_output)
+        for req_id in scheduler_output.num_scheduled_tokens:
+            # Every pass recomputes prompt and canvas.
+            self.requests[req_id].num_computed_tokens = 0
+
+    def update_from_output(
+        self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
+    ) -> dict[int, EngineCoreOutputs]:
+        self._count_passes(scheduler_output, model_runner_output)
+        outputs = super().update_from_output(scheduler_output, model_runner_output)
+        if self._trimmed:
+            for client_outputs in outputs.values():
+                client_outputs.outputs = self._end_after_text(client_outputs.outputs)
+            self._trimmed.clear()
+        return outputs
+
+    def _count_passes(
+        self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
+    ) -> None:
+        for req_id in scheduler_output.num_scheduled_tokens:
+            request = self.requests.get(req_id)
+            if request is None or request.is_finished():
+                continue
+            metrics = request.spec_decode_metrics
+            assert metrics is not None
+            row = model_runner_output.req_id_to_index[req_id]
+            num_final = len(model_runner_output.sampled_token_ids[row])
+            canvas = request.num_tokens - request.num_prompt_tokens
+            remaining = canvas - request.num_output_tokens
+            metrics.observe(num_draft_tokens=remaining, num_accepted=num_final)
+            if self.log_stats:
+                stats = self._pass_stats = self._pass_stats or SpecDecodingStats(num_spec_tokens=0)
+                stats.num_drafts += 1
+                stats.num_draft_tokens += remaining
+                stats.num_accepted_tokens += num_final
+
+    def _update_request_with_output(
+        self, request: Request, new_token_ids: list[int], is_stale: bool = False
+    ) -> tuple[list[int], bool]:
+        """Take the tokens that became final, up to the one that ends the request."""
+        params = request.sampling_params
+        assert params is not None
+        for index, token_id in enumerate(new_token_ids):
+            write_output(request, token_id)
+            if must_stop(request, self.max_model_len):
+                if (
+                    request.status == RequestStatus.FINISHED_STOPPED
+                    and not params.include_stop_str_in_output
+                ):
+                    drop_stop_token(request)
+                    self._trimmed.add(request.request_id)
+                    return new_token_ids[:index], True
+                return new_token_ids[: index + 1], True
+        return new_token_ids, False
+
+    @staticmethod
+    def _ended(output: EngineCoreOutput) -> EngineCoreOutput:
+        return EngineCoreOutput(
+            request_id=output.request_id,
+            new_token_ids=[],
+            finish_reason=output.finish_reason,
+            stop_reason=output.stop_reason,
+            spec_decode_metrics=output.spec_decode_metrics,
+            trace_headers=output.trace_headers,
+        )
+
+    def _end_after_text(self, outputs: list[EngineCoreOutput]) -> list[EngineCoreOutput]:
+        """Send the last text of a request and its end apart.
+
+        The detokenizer drops the last token of an output that ends with FinishReason.STOP,
+        taking it for the stop token, which is already gone here.
+        """
+        result = []
+        for output in outputs:
+            result.append(output)
+            if (
+                output.request_id in self._trimmed
+                and output.new_token_ids
+                and output.finish_reason == FinishReason.STOP
+            ):
+                result.append(self._ended(output))
+                output.finish_reason = None
+                output.stop_reason = None
+                output.spec_decode_metrics = None
+        return result
+
+    def make_stats(
+        self, spec_decoding_stats: SpecDecodingStats | None = None, *args: Any, **kwargs: Any
+    ) -> SchedulerStats | None:
+        passes, self._pass_stats = self._pass_stats, None
+        return super().make_stats(spec_decoding_stats or passes, *args, **kwargs)

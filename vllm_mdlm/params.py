@@ -1,0 +1,218 @@
+"""Request parameters: decoded once, at admission, into a frozen plan.
+
+Names, types and defaults are the public contract (docs/parameters.md is generated from these
+structs). Everything that a caller can get wrong on its own is refused here with a
+`ParameterError`; what depends on the prompt and the server is checked by `plan_request`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from vllm_mdlm.errors import ParameterError
+from vllm_mdlm.samplers.base import SamplerParams
+from vllm_mdlm.samplers.registry import samplers
+
+DEFAULT_BLOCK_LENGTH = 32
+
+Flag = Annotated[int, Meta(ge=0, le=1)]
+PositiveInt = Annotated[int, Meta(ge=1)]
+
+
+class CommonParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Parameters of every request, whatever its sampler."""
+
+    sampler: Annotated[str, Meta(description="The unmasking rule.")] = "low_confidence"
+    gen_length: Annotated[
+        PositiveInt | None,
+        Meta(description="Canvas positions; unset: `max_tokens` rounded up to whole blocks."),
+    ] = None
+    block_length: Annotated[
+        PositiveInt | None,
+        Meta(
+            description="Semi-autoregressive block; divides `gen_length`. "
+            "Unset: 32, or `gen_length` if smaller."
+        ),
+    ] = None
+    steps: Annotated[
+        PositiveInt | None,
+        Meta(
+            description="Passes of the fixed-quota samplers over the whole canvas; a multiple of "
+            "the number of blocks. Unset: `gen_length`."
+        ),
+    ] = None
+    kv_cache: Annotated[
+        Literal["exact", "prefix", "dual"],
+        Meta(description="Which positions a pass recomputes; only `exact` is implemented."),
+    ] = "exact"
+    commit_order: Annotated[
+        Literal["sample_first", "position_first"],
+        Meta(
+            description="Sample a token everywhere and rank the samples, or choose positions from "
+            "the distribution and sample there."
+        ),
+    ] = "sample_first"
+    cfg_scale: Annotated[
+        float, Meta(ge=0, description="Unsupervised guidance; only 0 is implemented.")
+    ] = 0.0
+    trace: Annotated[
+        Flag, Meta(description="Per-token trace of the passes; only 0 is implemented.")
+    ] = 0
+    suppress_eos: Annotated[
+        Literal["no", "logits", "confidence"],
+        Meta(description="LLaDA's `logits_eos_inf` and `confidence_eos_eot_inf`."),
+    ] = "no"
+
+
+class RequestPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the engine executes: every choice made, every default filled in."""
+
+    sampler: str
+    sampler_params: dict[str, float]
+    gen_length: int
+    block_length: int
+    block_steps: int  # passes granted to a block
+    commit_order: Literal["sample_first", "position_first"]
+    suppress_eos: Literal["no", "logits", "confidence"]
+    seed: int
+
+    def to_wire(self) -> dict[str, Any]:
+        """Plain builtins, to travel in `SamplingParams.extra_args`."""
+        return dict(msgspec.to_builtins(self))
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> RequestPlan:
+        return msgspec.convert(wire, cls)
+
+
+# Accepted values of the contract that are not implemented, and what to send instead.
+_NOT_IMPLEMENTED = {
+    "kv_cache": ("exact", "kv_cache='exact'"),
+    "cfg_scale": (0.0, "cfg_scale=0"),
+    "trace": (0, "trace=0"),
+}
+
+
+def decode(arguments: Mapping[str, Any]) -> tuple[CommonParams, SamplerParams]:
+    """Decode a request's arguments.
+
+    Args:
+        arguments: names and values as the caller wrote them, server-wide defaults merged in.
+
+    Raises:
+        ParameterError: unknown name, wrong type or value, or not implemented.
+    """
+    common_names = {field.name for field in msgspec.structs.fields(CommonParams)}
+    common = _convert(
+        {name: value for name, value in arguments.items() if name in common_names}, CommonParams
+    )
+    sampler = samplers().get(common.sampler)
+    if sampler is None:
+        raise ParameterError("sampler", common.sampler, f"choose one of {', '.join(samplers())}")
+    for name, (implemented, instead) in _NOT_IMPLEMENTED.items():
+        if getattr(common, name) != implemented:
+            raise ParameterError(
+                name, getattr(common, name), f"not implemented in this version; send {instead}"
+            )
+    own = {name: value for name, value in arguments.items() if name not in common_names}
+    own_names = {field.name for field in msgspec.structs.fields(sampler.params)}
+    for name, value in own.items():
+        if name not in own_names:
+            known = ", ".join(sorted(common_names | own_names))
+            raise ParameterError(
+                name, value, f"not a parameter of the sampler {common.sampler!r}; known: {known}"
+            )
+    return common, _convert(own, sampler.params)
+
+
+def decode_defaults(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Check server-wide defaults and return them.
+
+    Raises:
+        ParameterError: as `decode`.
+    """
+    decode(arguments)
+    return dict(arguments)
+
+
+def merge(defaults: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A request's arguments over the server's defaults.
+
+    Defaults that belong to the default sampler alone are dropped when the request names another
+    sampler, so a server-wide `threshold` does not make `sampler=random` an error.
+    """
+    merged = dict(defaults)
+    chosen = arguments.get("sampler", defaults.get("sampler"))
+    if chosen != defaults.get("sampler", CommonParams().sampler):
+        common_names = {field.name for field in msgspec.structs.fields(CommonParams)}
+        merged = {name: value for name, value in merged.items() if name in common_names}
+    return merged | dict(arguments)
+
+
+def _convert(values: Mapping[str, Any], target: type[Any]) -> Any:
+    """Decode field by field, so that the error can name the one that is wrong."""
+    for field in msgspec.structs.fields(target):
+        if field.name not in values:
+            continue
+        value = values[field.name]
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ParameterError(field.name, value, "must be a finite number")
+        try:
+            msgspec.convert(value, field.type)
+        except msgspec.ValidationError as error:
+            raise ParameterError(field.name, value, str(error)) from None
+    return msgspec.convert(dict(values), target)
+
+
+def canvas_shape(common: CommonParams, max_tokens: int, room: int) -> tuple[int, int, int]:
+    """Lengths of the canvas, a block, and the passes of a block.
+
+    Args:
+        common: decoded parameters.
+        max_tokens: output tokens that the caller asked for.
+        room: positions that the context leaves after the prompt.
+
+    Returns:
+        `gen_length`, `block_length`, `block_steps`. When `gen_length` follows from `max_tokens`
+        and whole blocks do not fit in the context, the last block is short.
+
+    Raises:
+        ParameterError: lengths that do not divide.
+    """
+    if common.gen_length is None:
+        block_length = common.block_length or DEFAULT_BLOCK_LENGTH
+        whole_blocks = -(-max_tokens // block_length) * block_length
+        gen_length = max(max_tokens, min(whole_blocks, room))
+        block_length = min(block_length, gen_length)
+    else:
+        gen_length = common.gen_length
+        block_length = common.block_length or min(DEFAULT_BLOCK_LENGTH, gen_length)
+        if gen_length % block_length:
+            raise ParameterError(
+                "block_length",
+                block_length,
+                f"must divide gen_length, which is {gen_length}",
+            )
+    num_blocks = -(-gen_length // block_length)
+    steps = num_blocks * block_length if common.steps is None else common.steps
+    if steps % num_blocks:
+        raise ParameterError(
+            "steps",
+            steps,
+            f"must be a multiple of the number of blocks, which is {num_blocks} "
+            f"(gen_length {gen_length} / block_length {block_length})",
+        )
+    return gen_length, block_length, steps // num_blocks
+
+
+def sampler_columns(params: SamplerParams) -> dict[str, float]:
+    """A sampler's own parameters as numbers; unset is +inf."""
+    return {
+        name: math.inf if value is None else float(value)
+        for name, value in msgspec.structs.asdict(params).items()
+    }
