@@ -14,7 +14,8 @@ from vllm_mdlm.samplers.base import BlockView, Sampler, SamplerParams, param_val
 
 GRIDS: dict[str, tuple[float, ...]] = {
     "confidence": (0.0, 1e-30, 0.25, 0.5, 0.75, 0.8, 0.9, 0.95, 0.99, 1.0),
-    "entropy": (0.0, 1e-30, 0.01, 0.05, 0.1, 0.15, 0.2, 0.5, 2.0, 11.7),
+    # Dyadic, so that sums are exact in whatever order they are added.
+    "entropy": (0.0, 2**-9, 2**-6, 0.0625, 0.125, 0.1875, 0.25, 0.5, 2.0, 11.75),
     "margin": (0.0, 1e-30, 0.1, 0.5, 0.9, 1.0),
     "draw": (1e-16, 0.1, 0.3, 0.5, 0.7, 0.9, 1 - 1e-16),
     "divergence": (0.0, 0.001, 0.005, 0.01, 0.5, float("inf")),
@@ -48,7 +49,7 @@ def number(kind: msgspec.inspect.Type) -> st.SearchStrategy[float | int | None]:
     if isinstance(kind, msgspec.inspect.FloatType):
         low = 0.0 if kind.ge is None else kind.ge
         high = low + 3.0 if kind.le is None else kind.le
-        grid = [v for v in (0.0, 0.01, 0.1, 0.2, 0.5, 0.9, 1.0, 2.0) if low <= v <= high]
+        grid = [v for v in (0.0, 0.01, 0.125, 0.25, 0.5, 0.9, 1.0, 2.0) if low <= v <= high]
         return st.floats(low, high) | st.sampled_from([low, high, *grid])
     raise TypeError(f"a sampler parameter is a number or None, got {kind}")
 

@@ -14,7 +14,7 @@ from vllm_mdlm.samplers.base import BlockView, Sampler, SamplerParams
 
 # Blocks without ties, certainties or impossibilities.
 distinct = st.integers(1, 9).flatmap(
-    lambda n: st.lists(st.floats(0.01, 0.98, width=32), min_size=n, max_size=n, unique=True)
+    lambda n: st.lists(st.floats(1 / 64, 63 / 64, width=32), min_size=n, max_size=n, unique=True)
 )
 
 

@@ -49,7 +49,7 @@ def test_a_larger_bound_commits_no_less(values: list[float], one: float, other: 
 
 
 @given(st.integers(0, 10_000), st.floats(1, 6), st.floats(0, 2))
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_the_error_of_a_pass_is_within_the_bound(seed: int, spread: float, nats: float) -> None:
     """KL(joint || product of marginals) = sum H_i - H(joint) <= sum H_i - max H_i <= bound."""
     for passed in decode(JointTable.random(seed=seed, spread=spread), SAMPLER, bound(nats)):

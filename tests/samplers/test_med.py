@@ -62,7 +62,7 @@ def test_a_larger_threshold_commits_no_less(values: list[float], one: float, oth
 
 
 @given(st.integers(0, 10_000), st.floats(1, 6), st.floats(0, 1.1), st.integers(1, 4))
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_the_error_of_a_pass_is_within_the_bound(
     seed: int, spread: float, threshold: float, most: int
 ) -> None:

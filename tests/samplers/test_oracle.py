@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.samplers.batches import GRIDS, batches, columns
@@ -12,9 +12,7 @@ from tests.samplers.oracle import RULES, chosen
 from vllm_mdlm.samplers import Sampler, samplers
 from vllm_mdlm.samplers.registry import BUILT_IN
 
-examples = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+examples = settings(max_examples=60)
 
 
 def test_every_built_in_sampler_has_a_rule() -> None:

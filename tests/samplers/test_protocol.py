@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.samplers.batches import Batch, batches, columns, padded, rows_of
@@ -30,9 +30,7 @@ def load_skeleton() -> Sampler:
 
 EVERY_SAMPLER = [*samplers().values(), load_skeleton()]
 every_sampler = pytest.mark.parametrize("sampler", EVERY_SAMPLER, ids=lambda sampler: sampler.name)
-examples = settings(
-    max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+examples = settings(max_examples=25)
 
 
 def select(sampler: Sampler, batch: Batch) -> Selection:
