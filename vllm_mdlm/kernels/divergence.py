@@ -20,7 +20,6 @@ def row_divergence(logits: torch.Tensor, previous: torch.Tensor) -> torch.Tensor
     """
     divergence = torch.empty(logits.shape[0], dtype=torch.float32, device=logits.device)
     scratch, previous_scratch, exp_scratch = Scratch(logits), Scratch(logits), Scratch(logits)
-    zero = torch.zeros((), device=logits.device)
     for rows in row_tiles(*logits.shape):
         tile, before = scratch.load(logits[rows]), previous_scratch.load(previous[rows])
         tile.sub_(tile.amax(dim=1, keepdim=True))
@@ -28,7 +27,8 @@ def row_divergence(logits: torch.Tensor, previous: torch.Tensor) -> torch.Tensor
         exps = exp_scratch.rows(tile.shape[0])
         log_total_before = row_sum(torch.exp(before, out=exps)).log_()
         total = row_sum(torch.exp(tile, out=exps))
-        gap = torch.where(exps > 0, tile.sub_(before), zero, out=tile)
-        mean_gap = row_sum(exps.mul_(gap)) / total
+        # 0 * inf is a token that is impossible now.
+        weighted = exps.mul_(tile.sub_(before)).nan_to_num_(nan=0.0, posinf=torch.inf)
+        mean_gap = row_sum(weighted) / total
         divergence[rows] = (mean_gap - total.log() + log_total_before).clamp_(min=0)
     return divergence
