@@ -15,7 +15,7 @@ import argparse
 import multiprocessing
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -197,33 +197,40 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def line(vocabulary: object, name: str, taken: object, ratio: object, memory: object) -> str:
+    return f"{vocabulary:>10}  {name:<40} {taken:>10} {ratio:>8} {memory:>8}"
+
+
+def table(vocabulary: int, options: argparse.Namespace) -> Iterator[str]:
+    """The lines of one vocabulary."""
+    size = (options.requests, options.block, vocabulary)
+    clock = CLOCKS[options.clock]
+    logits = make_batch(CASES[0], *size).logits
+    read = milliseconds(partial(logits.amax, dim=1), clock, options.repeats)
+    yield line(vocabulary, "reading the logits once", f"{read:.1f}", "1.0", "")
+    del logits
+    for case in CASES:
+        batch = make_batch(case, *size)
+        taken = milliseconds(partial(sampler_pass, case, batch), clock, options.repeats)
+        del batch
+        memory = ""
+        if options.memory:
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                memory = f"{pool.apply(extra_memory, (case, *size, options.threads)):.2f}"
+        yield line(vocabulary, case.name, f"{taken:.1f}", f"{taken / read:.1f}", memory)
+
+
 def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
-    clock = CLOCKS[options.clock]
     print(
-        f"{options.requests} requests x {options.block} positions, bf16, threads: {options.threads}, clock: {options.clock}"
+        f"{options.requests} requests x {options.block} positions, bf16; "
+        f"{options.threads} threads, {options.clock} clock"
     )
-    print(f"{'vocabulary':>10}  {'pass':<40} {'ms':>9} {'x read':>8} {'memory':>8}")
+    print(line("vocabulary", "pass", "ms", "x read", "memory"))
     for vocabulary in options.vocabulary:
-        size = (options.requests, options.block, vocabulary)
-        logits = make_batch(CASES[0], *size).logits
-        read = milliseconds(partial(logits.amax, dim=1), clock, options.repeats)
-        print(f"{vocabulary:>10}  {'reading the logits once':<40} {read:>9.2f} {1:>8.2f}")
-        del logits
-        for case in CASES:
-            batch = make_batch(case, *size)
-            taken = milliseconds(partial(sampler_pass, case, batch), clock, options.repeats)
-            del batch
-            memory = ""
-            if options.memory:
-                with multiprocessing.get_context("spawn").Pool(1) as pool:
-                    ratio = pool.apply(extra_memory, (case, *size, options.threads))
-                memory = f"{ratio:.2f}"
-            line = (
-                f"{vocabulary:>10}  {case.name:<40} {taken:>9.2f} {taken / read:>8.2f} {memory:>8}"
-            )
-            print(line, flush=True)
+        for row in table(vocabulary, options):
+            print(row, flush=True)
 
 
 if __name__ == "__main__":
