@@ -17,6 +17,8 @@ def test_stops_at_the_first_rank_that_fails() -> None:
     assert committed(SAMPLER, FactorParams(factor=1), view) == [1]
     view = one_block([0.7, 0.9, 0.67, 0.75])
     assert committed(SAMPLER, FactorParams(factor=1), view) == [1, 3]
+    view = one_block([0.75, 0.9, 0.8, 0.7])
+    assert committed(SAMPLER, FactorParams(factor=1), view) == [0, 1, 2]
 
 
 def test_the_best_needs_no_confidence() -> None:

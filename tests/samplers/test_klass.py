@@ -45,6 +45,13 @@ def test_a_confident_position_is_taken_alone_when_the_other_is_not_stable() -> N
     assert passes(rows, params) == [[2], [1]]
 
 
+def test_both_comparisons_are_strict() -> None:
+    params = KlassParams(threshold=0.75, kl_threshold=0.125, history=1)
+    view = one_block([0.75, 0.8, 0.9])
+    view = view._replace(divergence=torch.tensor([[0.0, 0.0625, 0.125]]))
+    assert committed(SAMPLER, params, view) == [1]
+
+
 @given(distinct)
 def test_nothing_stable_is_low_confidence(values: list[float]) -> None:
     for quota in (1, 2, len(values)):
