@@ -1,4 +1,4 @@
-"""Engine defaults and refusals for our architectures, applied when vLLM builds its configuration."""
+"""Engine defaults and refusals for our architectures, applied when vLLM is configured."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def gather_block_tables(
     out: tuple[torch.Tensor, ...] | None = None,
     out_ptrs: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, ...]:
-    """`BlockTables.gather_block_tables`; its kernel takes raw pointers, so the method is replaced."""
+    """`BlockTables.gather_block_tables`, replaced whole: its kernel takes raw pointers."""
     targets = tuple(tables.input_block_tables) if out is None else out
     num_reqs = idx_mapping.shape[0]
     for group, target in enumerate(targets):
@@ -179,7 +179,7 @@ def compute_slot_mappings(
     num_tokens_padded: int,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """`BlockTables.compute_slot_mappings`, replaced for the same reason."""
+    """`BlockTables.compute_slot_mappings`, for the same reason."""
     assert tables.cp_size == 1, "context parallelism is not supported"
     mappings: torch.Tensor = tables.slot_mappings if out is None else out
     rows, _offsets, _lengths = _query_grid(idx_mapping, query_start_loc)

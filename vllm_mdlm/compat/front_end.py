@@ -14,7 +14,7 @@ from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.input_processor import InputProcessor
 
-from vllm_mdlm.admission import PLAN_KEY, pass_limit, plan_request, server_defaults
+from vllm_mdlm.admission import PLAN_KEY, plan_request, request_seed, server_rules
 from vllm_mdlm.compat.registration import serves_our_model
 from vllm_mdlm.compat.wrapping import wrap
 from vllm_mdlm.errors import ParameterError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 def install() -> None:
     """Install all of them; safe to call more than once."""
+    from vllm.entrypoints.generate.base.serving import GenerateBaseServing
     from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
     from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -36,11 +37,10 @@ def install() -> None:
     wrap(ModelConfig, "get_diff_sampling_param", _default_max_tokens)
     wrap(InputProcessor, "process_inputs", _plan_at_admission)
     wrap(AsyncLLM, "generate", _check_before_response)
+    wrap(GenerateBaseServing, "beam_search", _refuse_beam_search)
     wrap(OpenAIServingChat, "chat_completion_full_generator", _count_in_chat)
     wrap(OpenAIServingChat, "chat_completion_stream_generator", _count_in_chat_stream)
-    wrap(
-        OpenAIServingCompletion, "request_output_to_completion_response", _count_in_completion
-    )
+    wrap(OpenAIServingCompletion, "request_output_to_completion_response", _count_in_completion)
     wrap(OpenAIServingCompletion, "completion_stream_generator", _count_in_completion_stream)
 
 
@@ -80,7 +80,7 @@ def _default_max_tokens(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _plan(vllm_config: VllmConfig, params: SamplingParams, prompt_len: int) -> RequestPlan:
     try:
-        return plan_request(params, prompt_len, server_defaults(vllm_config), *pass_limit(vllm_config))
+        return plan_request(params, prompt_len, server_rules(vllm_config))
     except ParameterError as error:
         raise VLLMValidationError(
             str(error), parameter=error.parameter, value=error.value
@@ -109,7 +109,7 @@ def _plan_at_admission(original: Callable[..., Any]) -> Callable[..., Any]:
         sampling = request.sampling_params
         plan = _plan(self.vllm_config, sampling, len(request.prompt_token_ids))
         sampling.max_tokens = min(sampling.max_tokens, plan.gen_length)
-        sampling.seed = plan.seed
+        sampling.seed = request_seed(sampling)
         sampling.extra_args = {PLAN_KEY: plan.to_wire()}
         return request
 
@@ -125,13 +125,24 @@ def _check_before_response(original: Callable[..., Any]) -> Callable[..., Any]:
         if serves_our_model(self.model_config) and isinstance(sampling_params, SamplingParams):
             token_ids = prompt.get("prompt_token_ids") if isinstance(prompt, dict) else None
             if token_ids is not None:
-                params = sampling_params.clone()
-                if params.max_tokens is None:
-                    params.max_tokens = self.model_config.hf_config.canvas_length
-                _plan(self.vllm_config, params, len(token_ids))
+                _plan(self.vllm_config, sampling_params, len(token_ids))
         return original(self, prompt, sampling_params, request_id, *args, **kwargs)
 
     return generate
+
+
+def _refuse_beam_search(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A canvas is not extended token by token, so there is no beam."""
+
+    def beam_search(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if serves_our_model(self.model_config):
+            raise VLLMValidationError(
+                "beam search is not supported by masked diffusion models; leave it out",
+                parameter="use_beam_search",
+            )
+        return original(self, *args, **kwargs)
+
+    return beam_search
 
 
 class _PassCounter:
@@ -207,12 +218,17 @@ def _count_in_completion(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _count_in_completion_stream(original: Callable[..., Any]) -> Callable[..., Any]:
     def completion_stream_generator(
-        self: Any, request: Any, engine_inputs: Any, result_generator: Any, *args: Any, **kwargs: Any
+        self: Any,
+        request: Any,
+        engine_inputs: Any,
+        results: Any,
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
         if not serves_our_model(self.model_config):
-            return original(self, request, engine_inputs, result_generator, *args, **kwargs)
+            return original(self, request, engine_inputs, results, *args, **kwargs)
         counter = _PassCounter()
-        watched = counter.watch(result_generator, finals_only=False)
+        watched = counter.watch(results, finals_only=False)
         events = original(self, request, engine_inputs, watched, *args, **kwargs)
         return _with_passes(events, counter)
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from vllm.v1.worker.gpu.sample.output import SamplerOutput
 
+from vllm_mdlm.denoise.bad_words import BadWords
 from vllm_mdlm.denoise.logprobs import LogprobStore
 from vllm_mdlm.denoise.passes import PassView
 from vllm_mdlm.denoise.proposal import Proposal, propose
@@ -51,6 +52,7 @@ class DenoisingExecutor:
         self.tokens = tokens
         self.vocab_size = vocab_size
         self.rules = TokenRules(num_slots, slots.device)
+        self.bad_words = BadWords(num_slots)
         self.logprobs = LogprobStore(num_slots, slots.device)
         self.view: PassView | None = None
         self._samplers = list(samplers().values())
@@ -72,11 +74,19 @@ class DenoisingExecutor:
         """Give a slot to a request whose first `num_final` canvas tokens are known."""
         self.slots.stage(slot, plan, prompt_len, num_final, params)
         self.rules.set(slot, params, self.vocab_size)
+        self.bad_words.set(slot, params.bad_words_token_ids)
         self.logprobs.set(slot, params.logprobs, plan.gen_length)
         block_start = num_final // plan.block_length * plan.block_length
         if block_start < num_final:
             # The unfinished block is decided again, from masks, to the same tokens.
             self._resets.append((slot, prompt_len + block_start, prompt_len + num_final))
+
+    def vacate(self, slot: int) -> None:
+        """Leave a slot without a canvas."""
+        self.slots.vacate(slot)
+        self.rules.set(slot, None, self.vocab_size)
+        self.bad_words.set(slot, None)
+        self.logprobs.set(slot, None, 0)
 
     def add_request(self, req_index: int, sampling_params: SamplingParams) -> None:
         """The model runner's hook; `add_canvas` has done the work."""
@@ -97,8 +107,22 @@ class DenoisingExecutor:
             return _nothing(input_batch.num_reqs, logits.device)
         present = np.unique(self.slots.host.sampler[view.slots_np]).tolist()
         needs = frozenset().union(*(self._samplers[index].needs for index in present))
-        proposal = propose(logits, view, self.slots, self.rules, self.tokens, needs)
+        proposal = propose(
+            logits,
+            view,
+            self.slots,
+            self.rules,
+            self.bad_words,
+            self.req_states.all_token_ids.gpu,
+            self.tokens,
+            needs,
+        )
         commit = self._select(view, proposal, present, needs)
+        if self.bad_words.has_words[view.slots_np].any():
+            proposed = _dense(proposal.token, view)
+            commit = self.bad_words.separate(
+                commit, proposed, view, self.req_states.all_token_ids.gpu
+            )
         self._commit(view, commit, proposal, logits)
         return self._emit(view, commit, input_batch)
 
@@ -123,35 +147,24 @@ class DenoisingExecutor:
         params = {} if own is None else {name: own[:, i] for i, name in enumerate(names)}
         return sampler.select(block, params, None).commit
 
-    def _block_view(
-        self, view: PassView, proposal: Proposal, needs: frozenset[str]
-    ) -> BlockView:
+    def _block_view(self, view: PassView, proposal: Proposal, needs: frozenset[str]) -> BlockView:
         ints = view.ints
-
-        def dense(values: torch.Tensor | None) -> torch.Tensor | None:
-            if values is None:
-                return None
-            out = values.new_zeros(view.masked.numel())
-            return out.index_copy_(0, view.rows, values).view(view.masked.shape)
-
         draw = None
         if "draw" in needs:
             canvas = view.positions - ints[:, INT["prompt_len"], None]
             keys = row_keys(ints[:, INT["seed"], None], canvas, ints[:, INT["block_pass"], None])
             lane = torch.tensor([POSITION_LANE], device=keys.device)
             draw = uniform(keys.flatten(), lane).view(view.masked.shape)
-        confidence = dense(proposal.confidence)
-        assert confidence is not None
         return BlockView(
             masked=view.masked,
-            confidence=confidence,
+            confidence=_dense(proposal.confidence, view),
             quota=block_quota(
                 ints[:, INT["block_masked"]],
                 ints[:, INT["block_steps"]].clamp(min=1),
                 ints[:, INT["block_pass"]],
             ),
-            entropy=dense(proposal.entropy),
-            margin=dense(proposal.margin),
+            entropy=None if proposal.entropy is None else _dense(proposal.entropy, view),
+            margin=None if proposal.margin is None else _dense(proposal.margin, view),
             draw=draw,
         )
 
@@ -176,9 +189,7 @@ class DenoisingExecutor:
                 logits[rows], proposal.token[rows], slots[rows], (positions - prompt_len)[rows]
             )
 
-    def _emit(
-        self, view: PassView, commit: torch.Tensor, input_batch: InputBatch
-    ) -> SamplerOutput:
+    def _emit(self, view: PassView, commit: torch.Tensor, input_batch: InputBatch) -> SamplerOutput:
         """Send the tokens that became final and move every request on."""
         ints = view.ints
         width = view.masked.shape[1]
@@ -234,6 +245,12 @@ class DenoisingExecutor:
             dim=1,
         )
         self.slots.ints[view.slots, MOVING] = moving
+
+
+def _dense(values: torch.Tensor, view: PassView) -> torch.Tensor:
+    """Spread [N] values of logits rows over [R, B]; 0 where there is no row."""
+    flat = values.new_zeros(view.masked.numel())
+    return flat.index_copy_(0, view.rows, values).view(view.masked.shape)
 
 
 def _nothing(num_reqs: int, device: torch.device) -> SamplerOutput:

@@ -47,9 +47,7 @@ class DenoisingModelState(ModelState):
             hf_config.mask_token_id, hf_config.eos_token_id, hf_config.eot_token_id
         )
         self.slots = SlotTable(self.max_num_reqs, device)
-        self.executor = DenoisingExecutor(
-            self.slots, self.tokens, hf_config.token_vocab_size
-        )
+        self.executor = DenoisingExecutor(self.slots, self.tokens, hf_config.token_vocab_size)
 
     def custom_sampler(self, sampler: Any) -> tuple[DenoisingExecutor, None]:
         self.executor.bind(sampler.req_states)
@@ -65,7 +63,7 @@ class DenoisingModelState(ModelState):
         plan = (params.extra_args or {}).get(PLAN_KEY) if params is not None else None
         if params is None or plan is None:
             # vLLM's own warm-up requests have no canvas.
-            self.slots.vacate(req_index)
+            self.executor.vacate(req_index)
             return
         canvas = new_req_data.prefill_token_ids[new_req_data.prompt_len :]
         num_final = next(

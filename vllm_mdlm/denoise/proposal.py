@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 
+from vllm_mdlm.denoise.bad_words import BadWords
 from vllm_mdlm.denoise.passes import PassView
 from vllm_mdlm.denoise.slots import FLOAT, INT, SUPPRESS_EOS, SlotTable
 from vllm_mdlm.denoise.token_rules import TokenRules
@@ -39,6 +40,8 @@ def propose(
     view: PassView,
     table: SlotTable,
     rules: TokenRules,
+    bad_words: BadWords,
+    all_token_ids: torch.Tensor,
     tokens: SpecialTokens,
     needs: frozenset[str],
 ) -> Proposal:
@@ -49,6 +52,8 @@ def propose(
         view: the pass.
         table: state of every slot.
         rules: token rules of every slot.
+        bad_words: words of several tokens of every slot.
+        all_token_ids: [S, max_len] prompt and canvas, by slot.
         tokens: special token ids.
         needs: statistics that the samplers of this batch read.
     """
@@ -56,13 +61,20 @@ def propose(
     request = view.rows // block_length
     ints = view.ints[request]
     canvas_positions = view.positions.flatten()[view.rows] - ints[:, INT["prompt_len"]]
-    if tokens.eos is not None and bool((view.ints[:, INT["suppress_eos"]] == 1).any()):
+    suppress_eos = table.host.suppress_eos[view.slots_np]
+    if tokens.eos is not None and (suppress_eos == SUPPRESS_EOS["logits"]).any():
         suppressed = ints[:, INT["suppress_eos"]] == SUPPRESS_EOS["logits"]
         logits[:, tokens.eos].masked_fill_(suppressed, float("-inf"))
     choice = logits.clone()
     choice[:, tokens.mask] = float("-inf")
     if rules.has_rules[view.slots_np].any():
         choice = rules.apply(choice, view.slots[request], canvas_positions)
+    if bad_words.has_words[view.slots_np].any():
+        unforbidden = choice.clone()
+        bad_words.forbid(choice, view, all_token_ids)
+        # Allowed tokens that are all bad words here: the request must go on all the same.
+        stuck = choice.amax(dim=1) == float("-inf")
+        choice = torch.where(stuck.unsqueeze(1), unforbidden, choice)
     noise_keys, temperature, drawn = None, None, None
     if table.host.draws[view.slots_np].any():
         floats = table.floats[view.slots][request]
@@ -86,11 +98,9 @@ def propose(
         need_entropy="entropy" in needs,
         need_margin="margin" in needs,
     )
-    ranked = torch.where(
-        ints[:, INT["position_first"]].bool(), stats.top_logprob, stats.logprob
-    )
+    ranked = torch.where(ints[:, INT["position_first"]].bool(), stats.top_logprob, stats.logprob)
     confidence = ranked.exp()
-    if bool((view.ints[:, INT["suppress_eos"]] == SUPPRESS_EOS["confidence"]).any()):
+    if (suppress_eos == SUPPRESS_EOS["confidence"]).any():
         confidence = _suppress_eos_confidence(
             logits, stats.token, confidence, ints, temperature, tokens
         )
