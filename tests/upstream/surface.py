@@ -48,6 +48,9 @@ SIGNATURES = {
         "request engine_inputs result_generator request_id created_time model_name num_prompts "
         "tokenizer request_metadata"
     ),
+    ("vllm.entrypoints.generate.beam_search.online", "BeamSearchOnlineMixin.beam_search"): (
+        "prompt request_id params lora_request trace_headers session_id"
+    ),
     # compat/registration.py
     ("vllm.config.vllm", "VllmConfig.use_v2_model_runner"): "",
     ("vllm.config.vllm", "VllmConfig._validate_v2_model_runner"): "",

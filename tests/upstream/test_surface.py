@@ -179,6 +179,7 @@ PASSED = object()
     [
         "_plan_at_admission",
         "_check_before_response",
+        "_refuse_beam_search",
         "_count_in_chat_stream",
         "_count_in_completion_stream",
     ],
