@@ -5,8 +5,9 @@ Runs in the front end, before a request costs the engine anything.
 
 from __future__ import annotations
 
-import random
-from typing import TYPE_CHECKING, Any
+import math
+import secrets
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vllm_mdlm.errors import ParameterError
 from vllm_mdlm.params import RequestPlan, canvas_shape, decode, merge, sampler_columns
@@ -28,43 +29,61 @@ def server_defaults(vllm_config: VllmConfig) -> dict[str, Any]:
     return dict(additional.get(DEFAULTS_KEY, {})) if isinstance(additional, dict) else {}
 
 
-def pass_limit(vllm_config: VllmConfig) -> tuple[int, str]:
-    """Largest prompt plus canvas, in tokens, and the name of what limits it."""
+class ServerRules(NamedTuple):
+    """What a server's configuration says about every request."""
+
+    defaults: dict[str, Any]  # of the request parameters
+    limit: int  # largest prompt plus canvas, tokens
+    limit_name: str  # what sets it
+    default_max_tokens: int
+    vocab_size: int
+    mask_token_id: int
+
+
+def server_rules(vllm_config: VllmConfig) -> ServerRules:
+    """Read the rules from the engine's configuration."""
     context = vllm_config.model_config.max_model_len
     budget = vllm_config.scheduler_config.max_num_batched_tokens
-    if budget < context:
-        return budget, "what one pass may hold (--max-num-batched-tokens)"
-    return context, "the context (--max-model-len)"
+    hf_config = vllm_config.model_config.hf_config
+    return ServerRules(
+        defaults=server_defaults(vllm_config),
+        limit=min(budget, context),
+        limit_name=(
+            "what one pass may hold (--max-num-batched-tokens)"
+            if budget < context
+            else "the context (--max-model-len)"
+        ),
+        default_max_tokens=hf_config.canvas_length,
+        vocab_size=hf_config.token_vocab_size,
+        mask_token_id=hf_config.mask_token_id,
+    )
 
 
-def plan_request(
-    params: SamplingParams, prompt_len: int, defaults: dict[str, Any], limit: int, limit_name: str
-) -> RequestPlan:
+def plan_request(params: SamplingParams, prompt_len: int, rules: ServerRules) -> RequestPlan:
     """Check a request and make every choice that it leaves open.
 
     Args:
-        params: the caller's sampling parameters, `max_tokens` set.
+        params: the caller's sampling parameters; not modified.
         prompt_len: prompt tokens.
-        defaults: server-wide defaults.
-        limit: largest prompt plus canvas, tokens.
-        limit_name: what sets the limit, for the message.
+        rules: the server's.
 
     Raises:
         ParameterError: something cannot be honoured; the message names it.
     """
     refuse_unsupported(params)
-    arguments = dict(params.extra_args or {})
-    common, own = decode(merge(defaults, arguments))
-    room = limit - prompt_len
-    assert params.max_tokens is not None
-    gen_length, block_length, block_steps = canvas_shape(common, params.max_tokens, room)
+    check_numbers(params)
+    check_tokens(params, rules)
+    common, own = decode(merge(rules.defaults, params.extra_args or {}))
+    room = rules.limit - prompt_len
+    max_tokens = rules.default_max_tokens if params.max_tokens is None else params.max_tokens
+    gen_length, block_length, block_steps = canvas_shape(common, max_tokens, room)
     if gen_length > room:
         name = "gen_length" if common.gen_length is not None else "max_tokens"
         raise ParameterError(
             name,
             gen_length,
-            f"prompt ({prompt_len} tokens) plus canvas ({gen_length}) exceed {limit_name}, "
-            f"{limit} tokens; ask for at most {max(room, 0)}",
+            f"prompt ({prompt_len} tokens) plus canvas ({gen_length}) exceed {rules.limit_name}, "
+            f"{rules.limit} tokens; ask for at most {max(room, 0)}",
         )
     return RequestPlan(
         sampler=common.sampler,
@@ -74,8 +93,12 @@ def plan_request(
         block_steps=block_steps,
         commit_order=common.commit_order,
         suppress_eos=common.suppress_eos,
-        seed=random.getrandbits(62) if params.seed is None else params.seed,
     )
+
+
+def request_seed(params: SamplingParams) -> int:
+    """The request's seed, or a fresh one when it names none."""
+    return secrets.randbits(62) if params.seed is None else params.seed
 
 
 _NEUTRAL = {
@@ -105,3 +128,51 @@ def refuse_unsupported(params: SamplingParams) -> None:
             raise ParameterError(
                 name, value, "not supported by masked diffusion models here; leave it out"
             )
+
+
+def check_numbers(params: SamplingParams) -> None:
+    """Refuse numbers that are none, or that no 64-bit integer holds.
+
+    Raises:
+        ParameterError: names the first one.
+    """
+    for name in ("temperature", "top_p", "min_p"):
+        if not math.isfinite(getattr(params, name)):
+            raise ParameterError(name, getattr(params, name), "must be a finite number")
+    for token, bias in (params.logit_bias or {}).items():
+        if not math.isfinite(bias):
+            raise ParameterError("logit_bias", {token: bias}, "must be finite numbers")
+    if params.seed is not None and not -(2**63) <= params.seed < 2**63:
+        raise ParameterError("seed", params.seed, "must be a signed 64-bit integer")
+
+
+def check_tokens(params: SamplingParams, rules: ServerRules) -> None:
+    """Refuse token ids outside the vocabulary, and rules that leave no token to choose.
+
+    Raises:
+        ParameterError: names the parameter.
+    """
+    lists = {
+        "logit_bias": params.logit_bias or (),
+        "allowed_token_ids": params.allowed_token_ids or (),
+        "stop_token_ids": params.stop_token_ids or (),
+    }
+    for name, ids in lists.items():
+        for token in ids:
+            if not 0 <= int(token) < rules.vocab_size:
+                raise ParameterError(
+                    name, token, f"must be token ids from 0 to {rules.vocab_size - 1}"
+                )
+    if params.allowed_token_ids is None:
+        return
+    forbidden = {rules.mask_token_id}
+    forbidden.update(word[0] for word in params.bad_words_token_ids or () if len(word) == 1)
+    if params.min_tokens:
+        forbidden.update(params.all_stop_token_ids)
+    if not set(params.allowed_token_ids) - forbidden:
+        raise ParameterError(
+            "allowed_token_ids",
+            params.allowed_token_ids,
+            "leaves no token to choose: the mask token, bad_words and, with min_tokens, the stop "
+            "tokens are forbidden; allow at least one other token",
+        )

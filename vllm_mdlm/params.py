@@ -15,10 +15,13 @@ import msgspec
 from msgspec import Meta
 
 from vllm_mdlm.errors import ParameterError
-from vllm_mdlm.samplers.base import SamplerParams
+from vllm_mdlm.samplers.base import SamplerParams, param_values
 from vllm_mdlm.samplers.registry import samplers
 
 DEFAULT_BLOCK_LENGTH = 32
+
+LARGEST_INT = 2**53
+"""Parameters travel as float64 columns; integers above this would change."""
 
 Flag = Annotated[int, Meta(ge=0, le=1)]
 PositiveInt = Annotated[int, Meta(ge=1)]
@@ -79,7 +82,6 @@ class RequestPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     block_steps: int  # passes granted to a block
     commit_order: Literal["sample_first", "position_first"]
     suppress_eos: Literal["no", "logits", "confidence"]
-    seed: int
 
     def to_wire(self) -> dict[str, Any]:
         """Plain builtins, to travel in `SamplingParams.extra_args`."""
@@ -162,6 +164,8 @@ def _convert(values: Mapping[str, Any], target: type[Any]) -> Any:
         value = values[field.name]
         if isinstance(value, float) and not math.isfinite(value):
             raise ParameterError(field.name, value, "must be a finite number")
+        if isinstance(value, int) and abs(value) > LARGEST_INT:
+            raise ParameterError(field.name, value, f"must be at most {LARGEST_INT}")
         try:
             msgspec.convert(value, field.type)
         except msgspec.ValidationError as error:
@@ -207,12 +211,10 @@ def canvas_shape(common: CommonParams, max_tokens: int, room: int) -> tuple[int,
             f"must be a multiple of the number of blocks, which is {num_blocks} "
             f"(gen_length {gen_length} / block_length {block_length})",
         )
-    return gen_length, block_length, steps // num_blocks
+    # More passes than positions would commit nothing.
+    return gen_length, block_length, min(steps // num_blocks, block_length)
 
 
 def sampler_columns(params: SamplerParams) -> dict[str, float]:
-    """A sampler's own parameters as numbers; unset is +inf."""
-    return {
-        name: math.inf if value is None else float(value)
-        for name, value in msgspec.structs.asdict(params).items()
-    }
+    """A sampler's own parameters as numbers, by name; unset is +inf."""
+    return dict(zip(params.__struct_fields__, param_values(params), strict=True))

@@ -6,6 +6,7 @@ why they end in `_ptr` although they are tensors) and does the work of the whole
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -144,7 +145,7 @@ def post_update(
 
 PREFIX = "vllm.v1.worker.gpu."
 
-KERNELS = {
+KERNELS: dict[str, Callable[..., None]] = {
     "buffer_utils._apply_write_kernel": apply_write,
     "input_batch._prepare_prefill_inputs_kernel": prepare_prefill_inputs,
     "input_batch._prepare_pos_seq_lens_kernel": prepare_pos_seq_lens,
@@ -160,7 +161,7 @@ def gather_block_tables(
     out: tuple[torch.Tensor, ...] | None = None,
     out_ptrs: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, ...]:
-    """`BlockTables.gather_block_tables`; its kernel takes raw pointers, so the method is replaced."""
+    """`BlockTables.gather_block_tables`, replaced whole: its kernel takes raw pointers."""
     targets = tuple(tables.input_block_tables) if out is None else out
     num_reqs = idx_mapping.shape[0]
     for group, target in enumerate(targets):
@@ -179,7 +180,7 @@ def compute_slot_mappings(
     num_tokens_padded: int,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """`BlockTables.compute_slot_mappings`, replaced for the same reason."""
+    """`BlockTables.compute_slot_mappings`, for the same reason."""
     assert tables.cp_size == 1, "context parallelism is not supported"
     mappings: torch.Tensor = tables.slot_mappings if out is None else out
     rows, _offsets, _lengths = _query_grid(idx_mapping, query_start_loc)

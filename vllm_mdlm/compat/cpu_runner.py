@@ -25,7 +25,9 @@ def register_step_kernels() -> None:
     placeholder = triton_utils.triton
     if not hasattr(placeholder, "next_power_of_2"):
         placeholder.next_power_of_2 = lambda n: 1 << (n - 1).bit_length() if n > 0 else 0
-    register_kernels({cpu_kernels.PREFIX + name: body for name, body in cpu_kernels.KERNELS.items()})
+    register_kernels(
+        {cpu_kernels.PREFIX + name: body for name, body in cpu_kernels.KERNELS.items()}
+    )
     _registered = True
 
 

@@ -14,7 +14,7 @@ from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.input_processor import InputProcessor
 
-from vllm_mdlm.admission import PLAN_KEY, pass_limit, plan_request, server_defaults
+from vllm_mdlm.admission import PLAN_KEY, plan_request, request_seed, server_rules
 from vllm_mdlm.compat.registration import serves_our_model
 from vllm_mdlm.compat.wrapping import wrap
 from vllm_mdlm.errors import ParameterError
@@ -27,20 +27,24 @@ if TYPE_CHECKING:
 
 def install() -> None:
     """Install all of them; safe to call more than once."""
+    from vllm.entrypoints.generate.base.serving import GenerateBaseServing
+    from vllm.entrypoints.llm import LLM
     from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
     from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
+    from vllm.entrypoints.openai.responses.serving import OpenAIServingResponses
     from vllm.v1.engine.async_llm import AsyncLLM
 
     wrap(SamplingParams, "_validate_diffusion", _lift_request_rules)
     wrap(SamplingParams, "_validate_structured_outputs", _leave_to_admission)
-    wrap(ModelConfig, "get_diff_sampling_param", _default_max_tokens)
+    for serving in (OpenAIServingChat, OpenAIServingCompletion, OpenAIServingResponses):
+        wrap(serving, "__init__", _default_max_tokens)
     wrap(InputProcessor, "process_inputs", _plan_at_admission)
     wrap(AsyncLLM, "generate", _check_before_response)
+    wrap(GenerateBaseServing, "beam_search", _refuse_beam_search)
+    wrap(LLM, "beam_search", _refuse_beam_search)
     wrap(OpenAIServingChat, "chat_completion_full_generator", _count_in_chat)
     wrap(OpenAIServingChat, "chat_completion_stream_generator", _count_in_chat_stream)
-    wrap(
-        OpenAIServingCompletion, "request_output_to_completion_response", _count_in_completion
-    )
+    wrap(OpenAIServingCompletion, "request_output_to_completion_response", _count_in_completion)
     wrap(OpenAIServingCompletion, "completion_stream_generator", _count_in_completion_stream)
 
 
@@ -67,20 +71,23 @@ def _leave_to_admission(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _default_max_tokens(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Without `max_tokens`, a canvas of the model's default length, not the rest of the context."""
+    """Without `max_tokens`, a canvas of the model's default length, not the rest of the context.
 
-    def get_diff_sampling_param(self: ModelConfig) -> dict[str, Any]:
-        defaults: dict[str, Any] = original(self)
-        if serves_our_model(self):
-            defaults.setdefault("max_tokens", self.hf_config.canvas_length)
-        return defaults
+    Set after construction: what is in the defaults before may also become the server's cap.
+    """
 
-    return get_diff_sampling_param
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        if serves_our_model(self.model_config):
+            default = {"max_tokens": self.model_config.hf_config.canvas_length}
+            self.default_sampling_params = default | self.default_sampling_params
+
+    return __init__
 
 
 def _plan(vllm_config: VllmConfig, params: SamplingParams, prompt_len: int) -> RequestPlan:
     try:
-        return plan_request(params, prompt_len, server_defaults(vllm_config), *pass_limit(vllm_config))
+        return plan_request(params, prompt_len, server_rules(vllm_config))
     except ParameterError as error:
         raise VLLMValidationError(
             str(error), parameter=error.parameter, value=error.value
@@ -96,6 +103,7 @@ def _plan_at_admission(original: Callable[..., Any]) -> Callable[..., Any]:
         request = original(self, request_id, prompt, params, *args, **kwargs)
         if not serves_our_model(self.model_config):
             return request
+        hf_config = self.model_config.hf_config
         if request.sampling_params is None or request.prompt_token_ids is None:
             raise VLLMValidationError(
                 "masked diffusion models take text or token prompts and generate text",
@@ -107,13 +115,24 @@ def _plan_at_admission(original: Callable[..., Any]) -> Callable[..., Any]:
                 parameter="resumable",
             )
         sampling = request.sampling_params
+        if params.max_tokens is None:
+            # vLLM has put the rest of the context here.
+            sampling.max_tokens = min(sampling.max_tokens, hf_config.canvas_length)
+        if not sampling.ignore_eos and hf_config.eot_token_id is not None:
+            _stop_at(sampling, hf_config.eot_token_id)
         plan = _plan(self.vllm_config, sampling, len(request.prompt_token_ids))
         sampling.max_tokens = min(sampling.max_tokens, plan.gen_length)
-        sampling.seed = plan.seed
+        sampling.seed = request_seed(sampling)
         sampling.extra_args = {PLAN_KEY: plan.to_wire()}
         return request
 
     return process_inputs
+
+
+def _stop_at(sampling: SamplingParams, token_id: int) -> None:
+    """End an answer at one more token, as at EOS."""
+    sampling.stop_token_ids = sorted({*(sampling.stop_token_ids or ()), token_id})
+    sampling._all_stop_token_ids.add(token_id)
 
 
 def _check_before_response(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -125,13 +144,24 @@ def _check_before_response(original: Callable[..., Any]) -> Callable[..., Any]:
         if serves_our_model(self.model_config) and isinstance(sampling_params, SamplingParams):
             token_ids = prompt.get("prompt_token_ids") if isinstance(prompt, dict) else None
             if token_ids is not None:
-                params = sampling_params.clone()
-                if params.max_tokens is None:
-                    params.max_tokens = self.model_config.hf_config.canvas_length
-                _plan(self.vllm_config, params, len(token_ids))
+                _plan(self.vllm_config, sampling_params, len(token_ids))
         return original(self, prompt, sampling_params, request_id, *args, **kwargs)
 
     return generate
+
+
+def _refuse_beam_search(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A canvas is not extended token by token, so there is no beam."""
+
+    def beam_search(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if serves_our_model(self.model_config):
+            raise VLLMValidationError(
+                "beam search is not supported by masked diffusion models; leave it out",
+                parameter="use_beam_search",
+            )
+        return original(self, *args, **kwargs)
+
+    return beam_search
 
 
 class _PassCounter:
@@ -207,7 +237,12 @@ def _count_in_completion(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _count_in_completion_stream(original: Callable[..., Any]) -> Callable[..., Any]:
     def completion_stream_generator(
-        self: Any, request: Any, engine_inputs: Any, result_generator: Any, *args: Any, **kwargs: Any
+        self: Any,
+        request: Any,
+        engine_inputs: Any,
+        result_generator: Any,
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
         if not serves_our_model(self.model_config):
             return original(self, request, engine_inputs, result_generator, *args, **kwargs)

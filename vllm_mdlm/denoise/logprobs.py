@@ -70,9 +70,7 @@ class LogprobStore:
         self._logprobs[where[0], where[1], :filled] = torch.cat([chosen, top.values], dim=1)
         self._ranks[where] = (logprobs >= chosen).sum(dim=1).int()
 
-    def emit(
-        self, slots: torch.Tensor, first: torch.Tensor, width: int
-    ) -> LogprobsTensors:
+    def emit(self, slots: torch.Tensor, first: torch.Tensor, width: int) -> LogprobsTensors:
         """What belongs to tokens `first` to `first + width` of every request.
 
         Args:

@@ -47,9 +47,7 @@ class DenoisingModelState(ModelState):
             hf_config.mask_token_id, hf_config.eos_token_id, hf_config.eot_token_id
         )
         self.slots = SlotTable(self.max_num_reqs, device)
-        self.executor = DenoisingExecutor(
-            self.slots, self.tokens, hf_config.token_vocab_size
-        )
+        self.executor = DenoisingExecutor(self.slots, self.tokens, hf_config.token_vocab_size)
 
     def custom_sampler(self, sampler: Any) -> tuple[DenoisingExecutor, None]:
         self.executor.bind(sampler.req_states)
@@ -65,8 +63,9 @@ class DenoisingModelState(ModelState):
         plan = (params.extra_args or {}).get(PLAN_KEY) if params is not None else None
         if params is None or plan is None:
             # vLLM's own warm-up requests have no canvas.
-            self.slots.vacate(req_index)
+            self.executor.vacate(req_index)
             return
+        assert new_req_data.prefill_token_ids is not None
         canvas = new_req_data.prefill_token_ids[new_req_data.prompt_len :]
         num_final = next(
             (index for index, token in enumerate(canvas) if token == self.tokens.mask), len(canvas)
@@ -80,6 +79,9 @@ class DenoisingModelState(ModelState):
 
     def prepare_inputs(self, input_batch: InputBatch, req_states: RequestState) -> dict[str, Any]:
         """Choose the logits rows of the pass: the masked positions of every active block."""
+        if input_batch.req_ids[0] not in req_states.req_id_to_index:
+            # vLLM's profiling and capture runs have no requests behind their rows.
+            return {}
         view = plan_pass(
             self.slots,
             input_batch.idx_mapping,

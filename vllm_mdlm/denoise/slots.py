@@ -50,6 +50,7 @@ class HostSlots(NamedTuple):
 
     sampler: np.ndarray  # [S] int64, index of the sampler
     block_length: np.ndarray  # [S] int64
+    suppress_eos: np.ndarray  # [S] int64, index into SUPPRESS_EOS
     draws: np.ndarray  # [S] bool, temperature above 0
     filters: np.ndarray  # [S] bool, and top_p, top_k or min_p cut the distribution
 
@@ -68,6 +69,7 @@ class SlotTable:
         width = len(FLOAT_FIELDS) + _num_param_columns()
         self.floats = torch.zeros(num_slots, width, dtype=torch.float64, device=device)
         self.host = HostSlots(
+            np.zeros(num_slots, dtype=np.int64),
             np.zeros(num_slots, dtype=np.int64),
             np.zeros(num_slots, dtype=np.int64),
             np.zeros(num_slots, dtype=np.bool_),
@@ -90,6 +92,7 @@ class SlotTable:
             num_final: canvas tokens that the scheduler already has.
             params: vLLM's sampling parameters.
         """
+        assert params.seed is not None
         block_start = num_final // plan.block_length * plan.block_length
         ints = {
             "prompt_len": prompt_len,
@@ -98,7 +101,7 @@ class SlotTable:
             "block_steps": plan.block_steps,
             "suppress_eos": SUPPRESS_EOS[plan.suppress_eos],
             "position_first": int(plan.commit_order == "position_first"),
-            "seed": plan.seed,
+            "seed": params.seed,
             "block_start": prompt_len + block_start,
             "block_masked": min(plan.block_length, plan.gen_length - block_start),
             "block_pass": 0,
@@ -110,18 +113,18 @@ class SlotTable:
         draws = params.temperature > 0
         self.host.sampler[slot] = sampler_ids()[plan.sampler]
         self.host.block_length[slot] = plan.block_length
+        self.host.suppress_eos[slot] = SUPPRESS_EOS[plan.suppress_eos]
         self.host.draws[slot] = draws
         self.host.filters[slot] = draws and (
             params.top_p < 1 or params.top_k > 0 or params.min_p > 0
         )
-        self._staged.append(
-            (slot, [ints[name] for name in INT_FIELDS], [*floats, *own, *padding])
-        )
+        self._staged.append((slot, [ints[name] for name in INT_FIELDS], [*floats, *own, *padding]))
 
     def vacate(self, slot: int) -> None:
         """Leave a slot without a canvas: a pass over it reads and decides nothing."""
         self.host.sampler[slot] = 0
         self.host.block_length[slot] = 0
+        self.host.suppress_eos[slot] = 0
         self.host.draws[slot] = self.host.filters[slot] = False
         self._staged.append((slot, [0] * len(INT_FIELDS), [0.0] * self.floats.shape[1]))
 

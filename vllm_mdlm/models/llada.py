@@ -36,6 +36,7 @@ _PUBLISHED_TO_VLLM = WeightsMapper(
     orig_to_new_stacked=LlamaForCausalLM.hf_to_vllm_mapper.orig_to_new_stacked,
 )
 
+
 class LLaDAModelLM(LlamaForCausalLM):
     """LLaDA-8B Base and Instruct, LLaDA-1.5, iLLaDA: published tensor names and configuration."""
 
