@@ -20,7 +20,7 @@ from typing import NamedTuple
 HOST = "127.0.0.1"
 START_SECONDS = 600.0
 STOP_SECONDS = 30.0
-LOG_LINES_SHOWN = 60
+LOG_LINES_SHOWN = 300  # vLLM's root cause stands far above the end.
 
 
 class Server(NamedTuple):
