@@ -74,8 +74,8 @@ def _choose_model_runner_v2() -> None:
 
         return _validate_v2_model_runner
 
-    use_v2_model_runner.__mdlm_shim__ = True  # type: ignore[attr-defined]
-    VllmConfig.use_v2_model_runner = property(use_v2_model_runner)  # type: ignore[assignment]
+    use_v2_model_runner.__mdlm_shim__ = True
+    VllmConfig.use_v2_model_runner = property(use_v2_model_runner)
     wrap(VllmConfig, "_validate_v2_model_runner", without_triton_check)
 
 

@@ -137,7 +137,7 @@ class DenoisingExecutor:
         batch_samplers = self.slots.host.sampler[view.slots_np]
         for index in present:
             rows = torch.from_numpy(np.flatnonzero(batch_samplers == index)).to(commit.device)
-            part = BlockView(*(None if field is None else field[rows] for field in block))
+            part = BlockView._make(None if field is None else field[rows] for field in block)
             commit[rows] = self._ask(self._samplers[index], part, view.slots[rows])
         return commit
 

@@ -65,6 +65,7 @@ class DenoisingModelState(ModelState):
             # vLLM's own warm-up requests have no canvas.
             self.executor.vacate(req_index)
             return
+        assert new_req_data.prefill_token_ids is not None  # Model Runner V2 always sends them.
         canvas = new_req_data.prefill_token_ids[new_req_data.prompt_len :]
         num_final = next(
             (index for index, token in enumerate(canvas) if token == self.tokens.mask), len(canvas)
