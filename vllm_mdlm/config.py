@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vllm.logger import init_logger
+from vllm.model_executor.models.config import VerifyAndUpdateConfig
 
 from vllm_mdlm import compat
 from vllm_mdlm.admission import DEFAULTS_KEY, server_defaults
@@ -18,12 +19,8 @@ if TYPE_CHECKING:
 logger = init_logger(__name__)
 
 
-class DenoisingConfig:
+class DenoisingConfig(VerifyAndUpdateConfig):
     """The entry of our architectures in vLLM's table of per-architecture configuration."""
-
-    @staticmethod
-    def verify_and_update_model_config(model_config: ModelConfig) -> None:
-        return
 
     @staticmethod
     def verify_and_update_config(vllm_config: VllmConfig) -> None:
@@ -65,9 +62,6 @@ def _set_token_ids(model_config: ModelConfig) -> None:
     tokens = special_tokens(model_config.hf_config, tokenizer)
     model_config.hf_config.mask_token_id = tokens.mask
     model_config.hf_config.eot_token_id = tokens.eot
-    # An answer ends at the end of turn as well as at the end of text.
-    stops = [token for token in (tokens.eos, tokens.eot) if token is not None]
-    model_config.override_generation_config.setdefault("eos_token_id", stops)
 
 
 def _set_scheduling(vllm_config: VllmConfig) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from vllm_mdlm.errors import ParameterError
-from vllm_mdlm.samplers.base import SamplerParams
+from vllm_mdlm.samplers.base import SamplerParams, param_values
 from vllm_mdlm.samplers.registry import samplers
 
 DEFAULT_BLOCK_LENGTH = 32
@@ -223,8 +223,5 @@ def canvas_shape(common: CommonParams, max_tokens: int, room: int) -> tuple[int,
 
 
 def sampler_columns(params: SamplerParams) -> dict[str, float]:
-    """A sampler's own parameters as numbers; unset is +inf."""
-    return {
-        name: math.inf if value is None else float(value)
-        for name, value in msgspec.structs.asdict(params).items()
-    }
+    """A sampler's own parameters as numbers, by name; unset is +inf."""
+    return dict(zip(params.__struct_fields__, param_values(params), strict=True))

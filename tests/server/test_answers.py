@@ -63,7 +63,7 @@ def test_token_prompt(client: openai.OpenAI, oracle: Oracle) -> None:
 def test_max_tokens_is_a_promise(
     client: openai.OpenAI, oracle: Oracle, max_tokens: int, gen_length: int | None
 ) -> None:
-    own = {} if gen_length is None else {"gen_length": gen_length}
+    own: dict[str, Any] = {} if gen_length is None else {"gen_length": gen_length}
     response = complete(client, "The cat", max_tokens, extra_body={"vllm_xargs": own})
     expected = oracle.answer("The cat", max_tokens, **own)
     assert expected.finish_reason == "length"
@@ -81,7 +81,7 @@ def test_max_tokens_is_a_promise(
     ],
 )
 def test_parameters_of_the_request(
-    client: openai.OpenAI, oracle: Oracle, own: dict[str, int]
+    client: openai.OpenAI, oracle: Oracle, own: dict[str, Any]
 ) -> None:
     response = complete(client, "Once upon", 32, extra_body={"vllm_xargs": own})
     assert_same(response, response.choices[0].text, oracle.answer("Once upon", 32, **own))

@@ -139,7 +139,6 @@ STANDARD_PARAMETERS: list[tuple[str, dict[str, Any]]] = [
     ("prompt_logprobs", {"prompt_logprobs": 1}),
     ("prompt_logprobs", {"prompt_logprobs": -1}),
     ("kv_transfer_params", {"kv_transfer_params": {"a": 1}}),
-    ("logprob_token_ids", {"logprob_token_ids": [1, 2], "logprobs": 2}),
     ("thinking_token_budget", {"thinking_token_budget": 3}),
     ("cache_salt", {"cache_salt": ""}),
 ]
@@ -165,6 +164,7 @@ COMPLETIONS: list[tuple[str, dict[str, Any]]] = [
     ("logprobs", {"logprobs": -2}),
     ("logprobs", {"logprobs": "x"}),
     ("echo", {"echo": True, "logprobs": 1}),
+    ("logprob_token_ids", {"logprob_token_ids": [1, 2], "logprobs": 2}),
     ("suffix", {"suffix": "x"}),
 ]
 

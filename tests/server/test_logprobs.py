@@ -104,7 +104,7 @@ def test_bias_does_not_change_them(client: openai.OpenAI, oracle: Oracle) -> Non
         extra_body={"vllm_xargs": {"gen_length": 1, "block_length": 1}},
     )
     assert response.choices[0].text == "Z"
-    canvas = oracle.encode("abc") + [oracle.network.mask_token_id]
+    canvas = [*oracle.encode("abc"), oracle.network.mask_token_id]
     reference = oracle.network.logits(canvas)[-1].double().log_softmax(dim=0)
     got = response.choices[0].logprobs.token_logprobs[0]
     assert got == pytest.approx(reference[token].item(), abs=CLOSE)

@@ -6,6 +6,7 @@ why they end in `_ptr` although they are tensors) and does the work of the whole
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -144,7 +145,7 @@ def post_update(
 
 PREFIX = "vllm.v1.worker.gpu."
 
-KERNELS = {
+KERNELS: dict[str, Callable[..., None]] = {
     "buffer_utils._apply_write_kernel": apply_write,
     "input_batch._prepare_prefill_inputs_kernel": prepare_prefill_inputs,
     "input_batch._prepare_pos_seq_lens_kernel": prepare_pos_seq_lens,

@@ -28,14 +28,20 @@ if TYPE_CHECKING:
 
 def install() -> None:
     """Install all of them; safe to call more than once."""
+    from vllm.entrypoints.generate.base.serving import GenerateBaseServing
+    from vllm.entrypoints.llm import LLM
     from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
     from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
+    from vllm.entrypoints.openai.responses.serving import OpenAIServingResponses
 
     wrap(SamplingParams, "_validate_diffusion", _lift_request_rules)
     wrap(SamplingParams, "_validate_structured_outputs", _leave_to_admission)
-    wrap(ModelConfig, "get_diff_sampling_param", _default_max_tokens)
+    for serving in (OpenAIServingChat, OpenAIServingCompletion, OpenAIServingResponses):
+        wrap(serving, "__init__", _default_max_tokens)
     wrap(InputProcessor, "process_inputs", _plan_at_admission)
     refusals.install()
+    wrap(GenerateBaseServing, "beam_search", _refuse_beam_search)
+    wrap(LLM, "beam_search", _refuse_beam_search)
     wrap(OpenAIServingChat, "chat_completion_full_generator", _count_in_chat)
     wrap(OpenAIServingChat, "chat_completion_stream_generator", _count_in_chat_stream)
     wrap(OpenAIServingCompletion, "request_output_to_completion_response", _count_in_completion)
@@ -65,15 +71,18 @@ def _leave_to_admission(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _default_max_tokens(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Without `max_tokens`, a canvas of the model's default length, not the rest of the context."""
+    """Without `max_tokens`, a canvas of the model's default length, not the rest of the context.
 
-    def get_diff_sampling_param(self: ModelConfig) -> dict[str, Any]:
-        defaults: dict[str, Any] = original(self)
-        if serves_our_model(self):
-            defaults.setdefault("max_tokens", self.hf_config.canvas_length)
-        return defaults
+    Set after construction: what is in the defaults before may also become the server's cap.
+    """
 
-    return get_diff_sampling_param
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        if serves_our_model(self.model_config):
+            default = {"max_tokens": self.model_config.hf_config.canvas_length}
+            self.default_sampling_params = default | self.default_sampling_params
+
+    return __init__
 
 
 def _plan(vllm_config: VllmConfig, params: SamplingParams, prompt_len: int) -> RequestPlan:
@@ -94,6 +103,7 @@ def _plan_at_admission(original: Callable[..., Any]) -> Callable[..., Any]:
         request = original(self, request_id, prompt, params, *args, **kwargs)
         if not serves_our_model(self.model_config):
             return request
+        hf_config = self.model_config.hf_config
         if request.sampling_params is None or request.prompt_token_ids is None:
             raise VLLMValidationError(
                 "masked diffusion models take text or token prompts and generate text",
@@ -105,6 +115,11 @@ def _plan_at_admission(original: Callable[..., Any]) -> Callable[..., Any]:
                 parameter="resumable",
             )
         sampling = request.sampling_params
+        if params.max_tokens is None:
+            # vLLM has put the rest of the context here.
+            sampling.max_tokens = min(sampling.max_tokens, hf_config.canvas_length)
+        if not sampling.ignore_eos and hf_config.eot_token_id is not None:
+            _stop_at(sampling, hf_config.eot_token_id)
         plan = _plan(self.vllm_config, sampling, len(request.prompt_token_ids))
         sampling.max_tokens = min(sampling.max_tokens, plan.gen_length)
         sampling.seed = request_seed(sampling)
@@ -112,6 +127,26 @@ def _plan_at_admission(original: Callable[..., Any]) -> Callable[..., Any]:
         return request
 
     return process_inputs
+
+
+def _stop_at(sampling: SamplingParams, token_id: int) -> None:
+    """End an answer at one more token, as at EOS."""
+    sampling.stop_token_ids = sorted({*(sampling.stop_token_ids or ()), token_id})
+    sampling._all_stop_token_ids.add(token_id)
+
+
+def _refuse_beam_search(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A canvas is not extended token by token, so there is no beam."""
+
+    def beam_search(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if serves_our_model(self.model_config):
+            raise VLLMValidationError(
+                "beam search is not supported by masked diffusion models; leave it out",
+                parameter="use_beam_search",
+            )
+        return original(self, *args, **kwargs)
+
+    return beam_search
 
 
 class _PassCounter:
@@ -190,14 +225,14 @@ def _count_in_completion_stream(original: Callable[..., Any]) -> Callable[..., A
         self: Any,
         request: Any,
         engine_inputs: Any,
-        results: Any,
+        result_generator: Any,
         *args: Any,
         **kwargs: Any,
     ) -> Any:
         if not serves_our_model(self.model_config):
-            return original(self, request, engine_inputs, results, *args, **kwargs)
+            return original(self, request, engine_inputs, result_generator, *args, **kwargs)
         counter = _PassCounter()
-        watched = counter.watch(results, finals_only=False)
+        watched = counter.watch(result_generator, finals_only=False)
         events = original(self, request, engine_inputs, watched, *args, **kwargs)
         return _with_passes(events, counter)
 

@@ -18,7 +18,7 @@ from vllm_mdlm.compat.registration import serves_our_model
 from vllm_mdlm.compat.wrapping import wrap
 from vllm_mdlm.params import parameter_names
 
-_STANDARD_NAMES = frozenset(SamplingParams.__struct_fields__) | {"prompt"}
+_STANDARD_NAMES = frozenset(SamplingParams.__struct_fields__) | {"prompt", "tool_choice"}
 
 
 def install() -> None:

@@ -24,10 +24,8 @@ def serves_our_model(model_config: ModelConfig | None) -> bool:
 def register_config(config_class: type[PretrainedConfig]) -> None:
     """Read checkpoints of this model type without `--trust-remote-code`."""
     from transformers import AutoConfig
-    from vllm.transformers_utils.config import _CONFIG_REGISTRY
 
     AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
-    _CONFIG_REGISTRY[config_class.model_type] = config_class
 
 
 def install() -> None:
@@ -38,7 +36,7 @@ def install() -> None:
     from vllm_mdlm.config import DenoisingConfig
 
     for name in ARCHITECTURES:
-        MODELS_CONFIG_MAP[name] = DenoisingConfig  # type: ignore[assignment]
+        MODELS_CONFIG_MAP[name] = DenoisingConfig
     _choose_model_runner_v2()
 
 
@@ -74,8 +72,8 @@ def _choose_model_runner_v2() -> None:
 
         return _validate_v2_model_runner
 
-    use_v2_model_runner.__mdlm_shim__ = True  # type: ignore[attr-defined]
-    VllmConfig.use_v2_model_runner = property(use_v2_model_runner)  # type: ignore[assignment]
+    use_v2_model_runner.__mdlm_shim__ = True
+    VllmConfig.use_v2_model_runner = property(use_v2_model_runner)
     wrap(VllmConfig, "_validate_v2_model_runner", without_triton_check)
 
 

@@ -1,4 +1,4 @@
-"""Replace a method once, keeping the original reachable."""
+"""Replace a method once, keeping the original reachable as `__wrapped__`."""
 
 from __future__ import annotations
 
@@ -19,4 +19,5 @@ def wrap(owner: Any, name: str, make: Callable[[Callable[..., Any]], Any]) -> No
         return
     replacement = make(original)
     replacement.__mdlm_shim__ = True
+    replacement.__wrapped__ = original
     setattr(owner, name, replacement)

@@ -44,28 +44,39 @@ class BadWords:
         self._cached = None
 
     def forbid(
-        self, choice_logits: torch.Tensor, view: PassView, all_token_ids: torch.Tensor
+        self,
+        choice_logits: torch.Tensor,
+        view: PassView,
+        rows: torch.Tensor,
+        all_token_ids: torch.Tensor,
     ) -> None:
         """Forbid, in place, the tokens that would complete a word.
 
+        Where that would leave a row no token at all, the row keeps its own: the request must go on.
+
         Args:
-            choice_logits: [N, V] floating point.
+            choice_logits: [K, V] floating point.
             view: the pass.
+            rows: [K] int64, logits rows of the pass.
             all_token_ids: [S, max_len] prompt and canvas, by slot.
         """
         words = self._of_batch(view)
-        request = view.rows // view.positions.shape[1]
-        positions = view.positions.flatten()[view.rows]
-        owns = request.unsqueeze(1) == words.request  # [N, W]
+        request = view.rows[rows] // view.positions.shape[1]
+        positions = view.positions.flatten()[view.rows[rows]]
+        owns = request.unsqueeze(1) == words.request  # [K, W]
         length = words.tokens.shape[1]
+        forbidden = torch.zeros_like(choice_logits, dtype=torch.bool)
         for place in range(length):
             around = positions[:, None, None] + torch.arange(length, device=owns.device) - place
             there = _canvas_tokens(view, all_token_ids, request[:, None, None], around)
-            same = (there == words.tokens) | ~words.used  # [N, W, n]
+            same = (there == words.tokens) | ~words.used  # [K, W, n]
             same[..., place] = True
             completes = same.all(dim=2) & owns & words.used[:, place]
             row, word = completes.nonzero(as_tuple=True)
-            choice_logits[row, words.tokens[word, place]] = float("-inf")
+            forbidden[row, words.tokens[word, place]] = True
+        allowed = choice_logits > float("-inf")
+        stuck = (forbidden | ~allowed).all(dim=1, keepdim=True)
+        choice_logits.masked_fill_(forbidden & ~stuck, float("-inf"))
 
     def separate(
         self,

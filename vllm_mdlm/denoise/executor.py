@@ -9,12 +9,10 @@ import numpy as np
 import torch
 from vllm.v1.worker.gpu.sample.output import SamplerOutput
 
-from vllm_mdlm.denoise.bad_words import BadWords
 from vllm_mdlm.denoise.logprobs import LogprobStore
 from vllm_mdlm.denoise.passes import PassView
-from vllm_mdlm.denoise.proposal import Proposal, propose
+from vllm_mdlm.denoise.proposal import Proposal, Proposer
 from vllm_mdlm.denoise.slots import FLOAT_FIELDS, INT, MOVING, SlotTable
-from vllm_mdlm.denoise.token_rules import TokenRules
 from vllm_mdlm.kernels.noise import row_keys, uniform
 from vllm_mdlm.params import RequestPlan
 from vllm_mdlm.samplers.base import BlockView, Sampler
@@ -50,9 +48,7 @@ class DenoisingExecutor:
         num_slots = slots.ints.shape[0]
         self.slots = slots
         self.tokens = tokens
-        self.vocab_size = vocab_size
-        self.rules = TokenRules(num_slots, slots.device)
-        self.bad_words = BadWords(num_slots)
+        self.propose = Proposer(slots, tokens, vocab_size)
         self.logprobs = LogprobStore(num_slots, slots.device)
         self.view: PassView | None = None
         self._samplers = list(samplers().values())
@@ -73,8 +69,8 @@ class DenoisingExecutor:
     ) -> None:
         """Give a slot to a request whose first `num_final` canvas tokens are known."""
         self.slots.stage(slot, plan, prompt_len, num_final, params)
-        self.rules.set(slot, params, self.vocab_size)
-        self.bad_words.set(slot, params.bad_words_token_ids)
+        compares = "divergence" in samplers()[plan.sampler].needs
+        self.propose.set(slot, params, compares=compares)
         self.logprobs.set(slot, params.logprobs, plan.gen_length)
         block_start = num_final // plan.block_length * plan.block_length
         if block_start < num_final:
@@ -84,8 +80,7 @@ class DenoisingExecutor:
     def vacate(self, slot: int) -> None:
         """Leave a slot without a canvas."""
         self.slots.vacate(slot)
-        self.rules.set(slot, None, self.vocab_size)
-        self.bad_words.set(slot, None)
+        self.propose.set(slot, None, compares=False)
         self.logprobs.set(slot, None, 0)
 
     def add_request(self, req_index: int, sampling_params: SamplingParams) -> None:
@@ -107,22 +102,12 @@ class DenoisingExecutor:
             return _nothing(input_batch.num_reqs, logits.device)
         present = np.unique(self.slots.host.sampler[view.slots_np]).tolist()
         needs = frozenset().union(*(self._samplers[index].needs for index in present))
-        proposal = propose(
-            logits,
-            view,
-            self.slots,
-            self.rules,
-            self.bad_words,
-            self.req_states.all_token_ids.gpu,
-            self.tokens,
-            needs,
-        )
+        all_token_ids = self.req_states.all_token_ids.gpu
+        proposal = self.propose(logits, view, all_token_ids, needs)
         commit = self._select(view, proposal, present, needs)
-        if self.bad_words.has_words[view.slots_np].any():
-            proposed = _dense(proposal.token, view)
-            commit = self.bad_words.separate(
-                commit, proposed, view, self.req_states.all_token_ids.gpu
-            )
+        bad_words = self.propose.bad_words
+        if bad_words.has_words[view.slots_np].any():
+            commit = bad_words.separate(commit, _dense(proposal.token, view), view, all_token_ids)
         self._commit(view, commit, proposal, logits)
         return self._emit(view, commit, input_batch)
 
@@ -132,20 +117,28 @@ class DenoisingExecutor:
         """Ask every sampler of the batch for its requests; [R, B] bool."""
         block = self._block_view(view, proposal, needs)
         if len(present) == 1:
-            return self._ask(self._samplers[present[0]], block, view.slots)
+            rows = torch.arange(len(view.slots), device=view.slots.device)
+            return self._ask(self._samplers[present[0]], block, view, rows)
         commit = torch.zeros_like(view.masked)
         batch_samplers = self.slots.host.sampler[view.slots_np]
         for index in present:
             rows = torch.from_numpy(np.flatnonzero(batch_samplers == index)).to(commit.device)
-            part = BlockView(*(None if field is None else field[rows] for field in block))
-            commit[rows] = self._ask(self._samplers[index], part, view.slots[rows])
+            part = BlockView._make(None if field is None else field[rows] for field in block)
+            commit[rows] = self._ask(self._samplers[index], part, view, rows)
         return commit
 
-    def _ask(self, sampler: Sampler, block: BlockView, slots: torch.Tensor) -> torch.Tensor:
-        names = sampler.params.__struct_fields__
-        own = self.slots.floats[slots, len(FLOAT_FIELDS) :] if names else None
-        params = {} if own is None else {name: own[:, i] for i, name in enumerate(names)}
-        return sampler.select(block, params, None).commit
+    def _ask(
+        self, sampler: Sampler, block: BlockView, view: PassView, rows: torch.Tensor
+    ) -> torch.Tensor:
+        """One sampler's answer for its rows of the batch."""
+        own = self.slots.floats[view.slots[rows], len(FLOAT_FIELDS) :]
+        params = {name: own[:, i] for i, name in enumerate(sampler.params.__struct_fields__)}
+        memory = self.propose.memory
+        state = memory.read_state(view, rows) if sampler.has_state else None
+        selection = sampler.select(block, params, state)
+        if selection.state is not None:
+            memory.write_state(view, rows, selection.state)
+        return selection.commit
 
     def _block_view(self, view: PassView, proposal: Proposal, needs: frozenset[str]) -> BlockView:
         ints = view.ints
@@ -166,6 +159,7 @@ class DenoisingExecutor:
             entropy=None if proposal.entropy is None else _dense(proposal.entropy, view),
             margin=None if proposal.margin is None else _dense(proposal.margin, view),
             draw=draw,
+            divergence=(None if proposal.divergence is None else _dense(proposal.divergence, view)),
         )
 
     def _commit(

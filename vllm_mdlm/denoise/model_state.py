@@ -65,6 +65,7 @@ class DenoisingModelState(ModelState):
             # vLLM's own warm-up requests have no canvas.
             self.executor.vacate(req_index)
             return
+        assert new_req_data.prefill_token_ids is not None
         canvas = new_req_data.prefill_token_ids[new_req_data.prompt_len :]
         num_final = next(
             (index for index, token in enumerate(canvas) if token == self.tokens.mask), len(canvas)
@@ -78,6 +79,9 @@ class DenoisingModelState(ModelState):
 
     def prepare_inputs(self, input_batch: InputBatch, req_states: RequestState) -> dict[str, Any]:
         """Choose the logits rows of the pass: the masked positions of every active block."""
+        if input_batch.req_ids[0] not in req_states.req_id_to_index:
+            # vLLM's profiling and capture runs have no requests behind their rows.
+            return {}
         view = plan_pass(
             self.slots,
             input_batch.idx_mapping,

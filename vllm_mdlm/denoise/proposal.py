@@ -12,17 +12,22 @@ Order, the same for every request:
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 
 from vllm_mdlm.denoise.bad_words import BadWords
+from vllm_mdlm.denoise.memory import BlockMemory
 from vllm_mdlm.denoise.passes import PassView
 from vllm_mdlm.denoise.slots import FLOAT, INT, SUPPRESS_EOS, SlotTable
 from vllm_mdlm.denoise.token_rules import TokenRules
 from vllm_mdlm.kernels import filter_logits, row_stats
 from vllm_mdlm.kernels.noise import row_keys
 from vllm_mdlm.spec import SpecialTokens
+
+if TYPE_CHECKING:
+    from vllm.sampling_params import SamplingParams
 
 
 class Proposal(NamedTuple):
@@ -33,78 +38,151 @@ class Proposal(NamedTuple):
     confidence: torch.Tensor  # [N] float32, probability that ranks the position
     entropy: torch.Tensor | None  # [N] float32, nats
     margin: torch.Tensor | None  # [N] float32
+    divergence: torch.Tensor | None  # [N] float32, nats
 
 
-def propose(
-    logits: torch.Tensor,
-    view: PassView,
-    table: SlotTable,
-    rules: TokenRules,
-    bad_words: BadWords,
-    all_token_ids: torch.Tensor,
-    tokens: SpecialTokens,
-    needs: frozenset[str],
-) -> Proposal:
-    """Propose a token at every masked position of the active blocks.
+class Proposer:
+    """Draws the proposed tokens of a pass.
 
     Args:
-        logits: [N, V] in the model's dtype; `suppress_eos=logits` modifies it.
-        view: the pass.
         table: state of every slot.
-        rules: token rules of every slot.
-        bad_words: words of several tokens of every slot.
-        all_token_ids: [S, max_len] prompt and canvas, by slot.
         tokens: special token ids.
-        needs: statistics that the samplers of this batch read.
+        vocab_size: columns of the logits.
     """
-    block_length = view.positions.shape[1]
-    request = view.rows // block_length
-    ints = view.ints[request]
-    canvas_positions = view.positions.flatten()[view.rows] - ints[:, INT["prompt_len"]]
-    suppress_eos = table.host.suppress_eos[view.slots_np]
-    if tokens.eos is not None and (suppress_eos == SUPPRESS_EOS["logits"]).any():
-        suppressed = ints[:, INT["suppress_eos"]] == SUPPRESS_EOS["logits"]
-        logits[:, tokens.eos].masked_fill_(suppressed, float("-inf"))
-    choice = logits.clone()
-    choice[:, tokens.mask] = float("-inf")
-    if rules.has_rules[view.slots_np].any():
-        choice = rules.apply(choice, view.slots[request], canvas_positions)
-    if bad_words.has_words[view.slots_np].any():
-        unforbidden = choice.clone()
-        bad_words.forbid(choice, view, all_token_ids)
-        # Allowed tokens that are all bad words here: the request must go on all the same.
-        stuck = choice.amax(dim=1) == float("-inf")
-        choice = torch.where(stuck.unsqueeze(1), unforbidden, choice)
-    noise_keys, temperature, drawn = None, None, None
-    if table.host.draws[view.slots_np].any():
-        floats = table.floats[view.slots][request]
-        temperature = floats[:, FLOAT["temperature"]]
-        drawn = (temperature > 0).nonzero().squeeze(1)
-        noise_keys = row_keys(ints[:, INT["seed"]], canvas_positions, ints[:, INT["block_pass"]])
-        if table.host.filters[view.slots_np].any():
-            choice = filter_logits(
+
+    def __init__(self, table: SlotTable, tokens: SpecialTokens, vocab_size: int) -> None:
+        num_slots = table.ints.shape[0]
+        self.table = table
+        self.tokens = tokens
+        self.vocab_size = vocab_size
+        self.rules = TokenRules(num_slots, table.device)
+        self.bad_words = BadWords(num_slots)
+        self.memory = BlockMemory(num_slots, table.device)
+
+    def set(self, slot: int, params: SamplingParams | None, *, compares: bool) -> None:
+        """Replace what a slot's request asks of its tokens; None for no request.
+
+        Args:
+            slot: index of the slot.
+            params: vLLM's sampling parameters.
+            compares: the request's sampler reads the divergence between passes.
+        """
+        self.rules.set(slot, params, self.vocab_size)
+        self.bad_words.set(slot, None if params is None else params.bad_words_token_ids)
+        self.memory.set(slot, compares)
+
+    def __call__(
+        self,
+        logits: torch.Tensor,
+        view: PassView,
+        all_token_ids: torch.Tensor,
+        needs: frozenset[str],
+    ) -> Proposal:
+        """Propose a token at every masked position of the active blocks.
+
+        Args:
+            logits: [N, V] in the model's dtype; `suppress_eos=logits` modifies it.
+            view: the pass.
+            all_token_ids: [S, max_len] prompt and canvas, by slot.
+            needs: statistics that the samplers of this batch read.
+        """
+        request = view.rows // view.positions.shape[1]
+        ints = view.ints[request]
+        suppress_eos = self.table.host.suppress_eos[view.slots_np]
+        if self.tokens.eos is not None and (suppress_eos == SUPPRESS_EOS["logits"]).any():
+            suppressed = ints[:, INT["suppress_eos"]] == SUPPRESS_EOS["logits"]
+            logits[:, self.tokens.eos].masked_fill_(suppressed, float("-inf"))
+        noise = self._noise(view, request, ints)
+        choice, choice_rows = self._choice(logits, view, request, all_token_ids)
+        stats = row_stats(
+            logits,
+            choice,
+            choice_rows=choice_rows,
+            mask_token=self.tokens.mask,
+            temperature=noise.temperature,
+            noise_keys=noise.keys,
+            drawn_rows=noise.drawn_rows,
+            need_entropy="entropy" in needs,
+            need_margin="margin" in needs,
+        )
+        by_distribution = ints[:, INT["position_first"]].bool()
+        confidence = torch.where(by_distribution, stats.top_logprob, stats.logprob).exp_()
+        if (suppress_eos == SUPPRESS_EOS["confidence"]).any():
+            confidence = _suppress_eos_confidence(
+                logits, stats.token, confidence, ints, noise.temperature, self.tokens
+            )
+        divergence = self.memory.divergence(logits, view) if "divergence" in needs else None
+        return Proposal(
+            stats.token, stats.logprob, confidence, stats.entropy, stats.margin, divergence
+        )
+
+    def _noise(self, view: PassView, request: torch.Tensor, ints: torch.Tensor) -> _Noise:
+        draws = self.table.host.draws[view.slots_np]
+        if not draws.any():
+            return _Noise(None, None, None)
+        canvas = view.positions.flatten()[view.rows] - ints[:, INT["prompt_len"]]
+        return _Noise(
+            self.table.floats[view.slots[request], FLOAT["temperature"]],
+            row_keys(ints[:, INT["seed"]], canvas, ints[:, INT["block_pass"]]),
+            rows_of(draws, request),
+        )
+
+    def _choice(
+        self,
+        logits: torch.Tensor,
+        view: PassView,
+        request: torch.Tensor,
+        all_token_ids: torch.Tensor,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Edited logits to choose from, [K, V] float32, and the rows they belong to, [K]."""
+        ruled = self.rules.has_rules[view.slots_np]
+        worded = self.bad_words.has_words[view.slots_np]
+        filtered = self.table.host.filters[view.slots_np]
+        edited = ruled | worded | filtered
+        if not edited.any():
+            return None, None
+        rows = rows_of(edited, request)
+        slots = view.slots[request[rows]]
+        choice = logits[rows].float()
+        choice[:, self.tokens.mask] = float("-inf")
+        if ruled.any():
+            positions = view.positions.flatten()[view.rows[rows]]
+            canvas = positions - view.ints[request[rows], INT["prompt_len"]]
+            self.rules.apply(choice, slots, canvas)
+        if worded.any():
+            self.bad_words.forbid(choice, view, rows, all_token_ids)
+        if filtered.any():
+            floats = self.table.floats[slots]
+            filter_logits(
                 choice,
-                temperature,
+                floats[:, FLOAT["temperature"]],
                 floats[:, FLOAT["min_p"]],
                 floats[:, FLOAT["top_k"]],
                 floats[:, FLOAT["top_p"]],
             )
-    stats = row_stats(
-        logits,
-        choice,
-        noise_keys=noise_keys,
-        temperature=temperature,
-        drawn_rows=drawn,
-        need_entropy="entropy" in needs,
-        need_margin="margin" in needs,
-    )
-    ranked = torch.where(ints[:, INT["position_first"]].bool(), stats.top_logprob, stats.logprob)
-    confidence = ranked.exp()
-    if (suppress_eos == SUPPRESS_EOS["confidence"]).any():
-        confidence = _suppress_eos_confidence(
-            logits, stats.token, confidence, ints, temperature, tokens
-        )
-    return Proposal(stats.token, stats.logprob, confidence, stats.entropy, stats.margin)
+        return choice, rows
+
+
+class _Noise(NamedTuple):
+    temperature: torch.Tensor | None  # [N] float64
+    keys: torch.Tensor | None  # [N] int64
+    drawn_rows: torch.Tensor | None  # [M] int64
+
+
+def rows_of(chosen: np.ndarray, request: torch.Tensor) -> torch.Tensor:
+    """Logits rows of some requests.
+
+    Args:
+        chosen: [R] bool, on the host.
+        request: [N] int64, batch row of every logits row.
+
+    Returns:
+        [M] int64. No device synchronisation when all are chosen.
+    """
+    if chosen.all():
+        return torch.arange(len(request), device=request.device)
+    flags = torch.from_numpy(chosen).to(request.device)
+    return flags[request].nonzero().squeeze(1)
 
 
 def _suppress_eos_confidence(

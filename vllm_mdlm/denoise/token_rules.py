@@ -54,22 +54,19 @@ class TokenRules:
 
     def apply(
         self, choice_logits: torch.Tensor, slots: torch.Tensor, canvas_positions: torch.Tensor
-    ) -> torch.Tensor:
-        """Add every row's bias.
+    ) -> None:
+        """Add every row's bias, in place.
 
         Args:
-            choice_logits: [N, V] floating point.
-            slots: [N] int64, slot of every row.
-            canvas_positions: [N] int64.
-
-        Returns:
-            [N, V] float32.
+            choice_logits: [K, V] float32.
+            slots: [K] int64, slot of every row.
+            canvas_positions: [K] int64.
         """
         assert self._table is not None
         late = (canvas_positions >= self.min_tokens[slots]).long()
         rule = self.row_of[slots, late]
         ruled = (rule != NO_RULE).nonzero().squeeze(1)
-        return choice_logits.float().index_add(0, ruled, self._table[rule[ruled]])
+        choice_logits.index_add_(0, ruled, self._table[rule[ruled]])
 
     def _store(self, bias: torch.Tensor) -> int:
         if not self._free:

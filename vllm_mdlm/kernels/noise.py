@@ -16,13 +16,14 @@ _MIX_2 = -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
 
 def _shift_right(x: torch.Tensor, bits: int) -> torch.Tensor:
     """Logical shift; torch's >> keeps the sign."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:
-    x = (x ^ _shift_right(x, 30)) * _MIX_1
-    x = (x ^ _shift_right(x, 27)) * _MIX_2
-    return x ^ _shift_right(x, 31)
+    """Works in place: over a vocabulary, fresh tensors would cost more than the arithmetic."""
+    x.bitwise_xor_(_shift_right(x, 30)).mul_(_MIX_1)
+    x.bitwise_xor_(_shift_right(x, 27)).mul_(_MIX_2)
+    return x.bitwise_xor_(_shift_right(x, 31))
 
 
 def row_keys(seed: torch.Tensor, position: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
@@ -42,7 +43,8 @@ def row_keys(seed: torch.Tensor, position: torch.Tensor, step: torch.Tensor) -> 
 
 
 def uniform(keys: torch.Tensor, lanes: torch.Tensor) -> torch.Tensor:
-    """Uniform numbers in the open interval (0, 1), 53 bits each.
+    """Uniform numbers in the open interval (0, 1), 52 bits each: the centres of 2^52 cells, all
+    of them exact (with 53 bits the last centre would round to 1).
 
     Args:
         keys: [N] int64 from `row_keys`.
@@ -52,7 +54,7 @@ def uniform(keys: torch.Tensor, lanes: torch.Tensor) -> torch.Tensor:
         [N, M] float64.
     """
     bits = _mix(keys.unsqueeze(1) + (lanes + 1) * _GAMMA)
-    return (_shift_right(bits, 11).double() + 0.5) * 2.0**-53
+    return _shift_right(bits, 12).double().add_(0.5).mul_(2.0**-52)
 
 
 def gumbel(keys: torch.Tensor, lanes: torch.Tensor) -> torch.Tensor:

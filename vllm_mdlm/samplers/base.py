@@ -16,6 +16,7 @@ Invariants, checked for every registered sampler by tests/samplers/test_protocol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -24,7 +25,16 @@ import torch
 
 
 class SamplerParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A sampler's own request parameters: numbers only. Subclasses add fields with defaults."""
+    """A sampler's own request parameters: numbers only. Subclasses add fields with defaults.
+
+    A field is `float`, `int`, or one of them `| None`, its bounds given by `msgspec.Meta`.
+    """
+
+
+def param_values(params: SamplerParams) -> tuple[float, ...]:
+    """The numbers of a parameter struct in the order of its fields; None is carried as +inf."""
+    values = (getattr(params, field) for field in params.__struct_fields__)
+    return tuple(math.inf if value is None else float(value) for value in values)
 
 
 class BlockView(NamedTuple):
@@ -58,8 +68,8 @@ class Sampler(NamedTuple):
     """A published unmasking rule.
 
     `select(view, params, state)` receives `params` as one [R] float64 column per field of the
-    parameter struct, and `state` as returned for the same block's previous pass (zeros in its
-    first pass; None when `has_state` is False).
+    parameter struct (a field that is None arrives as +inf), and `state` as returned for the same
+    block's previous pass (zeros in its first pass; None when `has_state` is False).
     """
 
     name: str
@@ -67,26 +77,34 @@ class Sampler(NamedTuple):
     select: Select
     needs: frozenset[str] = frozenset()  # of {"entropy", "margin", "draw", "divergence"}
     has_state: bool = False
-    fixed_schedule: bool = True  # passes follow `steps`; False: as many as the rule takes
+    fixed_schedule: bool = True  # reads `view.quota`, so `steps` bounds its passes; False: ignores
+    #   both and takes as many passes as the rule needs
 
 
-def rank(key: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
-    """Rank of every position by descending key among the masked ones.
+def ranking(key: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
+    """Positions by descending key, masked ones first.
 
     Args:
         key: [R, B] floating point, larger is committed earlier.
         masked: [R, B] bool.
 
     Returns:
-        [R, B] int64; 0 is the first. Equal keys rank by position; positions that are not masked
-        rank last.
+        [R, B] int64, a permutation of every row. Equal keys go by position.
     """
-    order = key.masked_fill(~masked, float("-inf")).argsort(dim=1, descending=True, stable=True)
-    # A masked position whose key is -inf must still precede every unmasked one.
-    order = order.gather(1, (~masked.gather(1, order)).to(torch.int8).argsort(dim=1, stable=True))
-    ranks = torch.empty_like(order)
+    # The clamp lets a masked position whose key is -inf precede every unmasked one.
+    floor = torch.finfo(key.dtype).min
+    ranked = key.clamp(min=floor).masked_fill_(~masked, float("-inf"))
+    return ranked.argsort(dim=1, descending=True, stable=True)
+
+
+def rank(key: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
+    """Rank of every position in `ranking`: 0 is the first.
+
+    Args, Returns: as `ranking`, of which this is the inverse.
+    """
+    order = ranking(key, masked)
     positions = torch.arange(key.shape[1], device=key.device).expand_as(order)
-    return ranks.scatter_(1, order, positions)
+    return torch.empty_like(order).scatter_(1, order, positions)
 
 
 def take_best(key: torch.Tensor, masked: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
@@ -95,9 +113,41 @@ def take_best(key: torch.Tensor, masked: torch.Tensor, count: torch.Tensor) -> t
     Args:
         key: [R, B] floating point.
         masked: [R, B] bool.
-        count: [R] int64; more than there are takes all.
+        count: [R]; more than there are takes all.
 
     Returns:
         [R, B] bool.
     """
     return (rank(key, masked) < count.unsqueeze(1)) & masked
+
+
+def take_first(key: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
+    """The masked position with the largest key: `take_best` of one, without the sort.
+
+    Args:
+        key: [R, B] floating point.
+        masked: [R, B] bool.
+
+    Returns:
+        [R, B] bool.
+    """
+    floor = torch.finfo(key.dtype).min
+    first = key.clamp(min=floor).masked_fill_(~masked, float("-inf")).argmax(dim=1, keepdim=True)
+    return torch.zeros_like(masked).scatter_(1, first, True) & masked
+
+
+def take_prefix(order: torch.Tensor, passes: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
+    """The longest prefix of a ranking whose members all pass; the first is always taken.
+
+    Args:
+        order: [R, B] int64 from `ranking`.
+        passes: [R, B] bool, by rank.
+        masked: [R, B] bool, by position.
+
+    Returns:
+        [R, B] bool, by position.
+    """
+    failures = passes.logical_not()
+    failures[:, :1] = False
+    prefix = failures.cumsum(dim=1) == 0
+    return torch.empty_like(masked).scatter_(1, order, prefix) & masked

@@ -14,7 +14,18 @@ from vllm_mdlm.samplers.base import Sampler
 
 ENTRY_POINT_GROUP = "vllm_mdlm.samplers"
 
-BUILT_IN = ("low_confidence", "random")
+BUILT_IN = (
+    "low_confidence",
+    "random",
+    "entropy",
+    "margin",
+    "left_to_right",
+    "threshold",
+    "factor",
+    "entropy_bound",
+    "med",
+    "klass",
+)
 
 
 @cache

@@ -1,0 +1,104 @@
+"""What a denoising pass costs beyond the model: scheduler, inputs, sampler, output.
+
+Runs the engine core in this process and times every step and, inside it, the parts. The model's
+own time (network and head) is taken out. Medians over the steps in which the whole batch runs.
+
+    python recipes/bench/pass_overhead.py --model recipes/models/arithmetic
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+
+BEYOND_THE_MODEL = ("schedule", "inputs", "plan", "denoise", "after", "update")
+
+
+class Clock:
+    """Time spent in wrapped calls during one step, seconds by name."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = defaultdict(float)
+
+    def wrap(self, owner: Any, method: str, name: str) -> None:
+        original: Callable[..., Any] = getattr(owner, method)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return original(*args, **kwargs)
+            finally:
+                self.spent[name] += time.perf_counter() - start
+
+        setattr(owner, method, timed)
+
+
+def measure(llm: Any, clock: Clock, batch: int, gen_length: int) -> dict[str, float]:
+    """Median seconds of a step and of its parts with `batch` requests in it."""
+    from vllm import SamplingParams
+
+    engine = llm.llm_engine
+    params = SamplingParams(temperature=0, max_tokens=gen_length, ignore_eos=True)
+    for index in range(batch):
+        prompt = [10 + (index + offset) % 50 for offset in range(32)]
+        engine.add_request(f"{batch}-{index}", {"prompt_token_ids": prompt}, params)
+    steps: list[dict[str, float]] = []
+    while engine.has_unfinished_requests():
+        clock.spent.clear()
+        start = time.perf_counter()
+        engine.step()
+        steps.append(dict(clock.spent) | {"step": time.perf_counter() - start})
+    whole = steps[5:-5]
+    names = sorted({name for step in whole for name in step})
+    return {name: median(step.get(name, 0.0) for step in whole) for name in names}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True, help="folder of a small LLaDA checkpoint")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16, 64])
+    parser.add_argument("--gen-length", type=int, default=64)
+    arguments = parser.parse_args()
+
+    from vllm import LLM
+
+    llm = LLM(
+        arguments.model,
+        enforce_eager=True,
+        max_num_seqs=max(arguments.batches),
+        max_num_batched_tokens=16384,
+        kv_cache_memory_bytes=1 << 29,
+    )
+    core = llm.llm_engine.engine_core.engine_core  # type: ignore[attr-defined]
+    runner = core.model_executor.driver_worker.worker.model_runner
+    clock = Clock()
+    clock.wrap(core.scheduler, "schedule", "schedule")
+    clock.wrap(core.scheduler, "update_from_output", "update")
+    clock.wrap(runner, "execute_model", "execute")
+    clock.wrap(runner, "sample_tokens", "sample")
+    clock.wrap(runner, "prepare_inputs", "inputs")
+    clock.wrap(runner.model_state, "prepare_inputs", "plan")
+    clock.wrap(runner.model, "forward", "network")
+    clock.wrap(runner.model, "compute_logits", "head")
+    clock.wrap(type(runner.sampler), "__call__", "denoise")
+    clock.wrap(runner, "postprocess_sampled", "after")
+
+    measure(llm, clock, 2, arguments.gen_length)
+    print(f"{'batch':>5} {'step':>8} {'model':>8} {'beyond':>8}   of which (ms)")
+    for batch in arguments.batches:
+        seconds = measure(llm, clock, batch, arguments.gen_length)
+        parts = {name: 1e3 * value for name, value in seconds.items()}
+        step, model = parts["step"], parts["network"] + parts["head"]
+        inside = "  ".join(f"{name} {parts[name]:.2f}" for name in BEYOND_THE_MODEL)
+        print(f"{batch:>5} {step:>8.2f} {model:>8.2f} {step - model:>8.2f}   {inside}")
+
+
+if __name__ == "__main__":
+    main()
