@@ -17,11 +17,14 @@ from recipes.train.tokenizer import build_tokenizer, chat_prompt
 class Batch(NamedTuple):
     """tokens: int64 [rows, length], the gold text. maskable: bool of the same shape, the answer.
 
-    lengths: the real length of every row where rows are padded on the right, else None.
+    computed: bool of the same shape, the answer cells that are computed from others rather than
+    copied, or None where the source does not know. lengths: the real length of every row where rows
+    are padded on the right, else None.
     """
 
     tokens: Tensor
     maskable: Tensor
+    computed: Tensor | None = None
     lengths: tuple[int, ...] | None = None
 
 
@@ -38,25 +41,37 @@ class QuestionSource:
 
     def __init__(self, data: QuestionData, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
         self.data, self.tokenizer, self.seed = data, tokenizer, seed
+        self.marks = [tokenizer.encode(m, add_special_tokens=False)[0] for m in ("=", "\n", " is")]
 
     def batch(self, step: int) -> Batch:
         rng = random.Random(f"{self.seed}/{step}")
         length = rng.choices(self.data.row_lengths, weights=self.data.row_weights)[0]
         rows = max(1, self.data.tokens_per_batch // length)
         tokens = torch.full((rows, length), int(self.tokenizer.eos_token_id))
-        maskable = torch.zeros(rows, length, dtype=torch.bool)
+        maskable, computed = torch.zeros(2, rows, length, dtype=torch.bool)
         for row in range(rows):
-            prompt, answer = self._fitting(rng, length)
-            tokens[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
+            prompt, answer, results = self._fitting(rng, length)
+            end = len(prompt) + len(answer)
+            tokens[row, :end] = torch.tensor(prompt + answer)
             maskable[row, len(prompt) :] = True
-        return Batch(tokens, maskable)
+            computed[row, len(prompt) : end] = torch.tensor(results)
+        return Batch(tokens, maskable, computed)
 
-    def _fitting(self, rng: random.Random, length: int) -> tuple[list[int], list[int]]:
-        """A question whose prompt, answer and one EOS fit in a row."""
+    def _fitting(self, rng: random.Random, length: int) -> tuple[list[int], list[int], list[bool]]:
+        """A question whose prompt, answer and one EOS fit in a row, and which cells are results."""
         while True:
             prompt, answer = encode(self.tokenizer, questions.training(rng))
             if len(prompt) + len(answer) < length:
-                return prompt, answer
+                return prompt, answer, self._results(answer)
+
+    def _results(self, answer: list[int]) -> list[bool]:
+        """The digits after an equals sign and those of the answer sentence."""
+        equals, line_end, sentence = self.marks
+        found, inside = [], False
+        for token in answer:
+            found.append(inside and token != line_end)
+            inside = (inside and token != line_end) or token in (equals, sentence)
+        return found
 
 
 def encode(

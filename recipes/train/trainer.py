@@ -100,10 +100,13 @@ class Trainer:
         batch = self.source.batch(self.step)
         masked = random_mask(batch.maskable, generator)
         scheme = self.settings.masking
-        if isinstance(scheme, RandomMasking) and scheme.block_share > 0:
-            blocks = block_mask(batch.maskable, scheme.block_lengths, generator)
-            chosen = torch.rand(len(masked), 1, generator=generator) < scheme.block_share
-            masked = torch.where(chosen, blocks, masked)
+        if isinstance(scheme, RandomMasking):
+            draw = torch.rand(len(masked), 1, generator=generator)
+            if scheme.block_share > 0:
+                blocks = block_mask(batch.maskable, scheme.block_lengths, generator)
+                masked = torch.where(draw < scheme.block_share, blocks, masked)
+            if scheme.computed_share > 0 and batch.computed is not None:
+                masked = torch.where(draw > 1 - scheme.computed_share, batch.computed, masked)
         return batch, masked
 
     def _loss(self, logits: Tensor, gold: Tensor, masked: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ import msgspec
 import pytest
 import torch
 
-from recipes.train.data import Batch
+from recipes.train.data import Batch, QuestionSource, question_tokenizer
 from recipes.train.optim import schedule
+from recipes.train.questions import is_true_equation
 from recipes.train.settings import (
     ModelSettings,
     OptimSettings,
@@ -139,6 +140,35 @@ def test_it_learns_to_copy(tmp_path: Path) -> None:
     run(SCHEMES[0], tmp_path, steps=250)
     found = losses(tmp_path)
     assert sum(found[-20:]) < 0.3 * sum(found[:20])
+
+
+def test_rows_are_chat_prompts_answers_and_eos_and_results_are_marked() -> None:
+    tokenizer = question_tokenizer(448)
+    data = QuestionData(row_lengths=(112,), row_weights=(1.0,), tokens_per_batch=1120)
+    batch = QuestionSource(data, tokenizer, seed=0).batch(3)
+    assert batch.tokens.shape == (10, 112)
+    assert batch.computed is not None
+    for tokens, maskable, computed in zip(
+        batch.tokens, batch.maskable, batch.computed, strict=True
+    ):
+        prompt, answer = tokenizer.decode(tokens[~maskable]), tokenizer.decode(tokens[maskable])
+        assert prompt.startswith("<|startoftext|>")
+        assert prompt.endswith("assistant<|end_header_id|>\n\n")
+        completion = answer.replace("<|endoftext|>", "")
+        lines, sentence = completion.rsplit("\n", 1)
+        results = [line.split("=")[1] for line in lines.split("\n")]
+        assert all(map(is_true_equation, lines.split("\n")))
+        expected = "".join(results) + sentence.removeprefix("The answer is")
+        assert tokenizer.decode(tokens[computed]) == expected
+
+
+def test_batches_are_functions_of_seed_and_step() -> None:
+    data = QuestionData(row_lengths=(96, 112), row_weights=(1.0, 1.0), tokens_per_batch=500)
+    tokenizer = question_tokenizer(448)
+    source = QuestionSource(data, tokenizer, seed=0)
+    assert torch.equal(source.batch(5).tokens, source.batch(5).tokens)
+    other = QuestionSource(data, tokenizer, seed=1).batch(5).tokens
+    assert source.batch(5).tokens.tolist() != other.tolist()
 
 
 def test_schedule() -> None:
