@@ -4,8 +4,7 @@ Every question is a sum or a difference of two numbers of at most four digits, o
 such steps on numbers of at most three digits; no result is negative. The worked answer has one
 line a column, from the ones upwards, and every line is a true equation by itself:
 
-    4871 + 359      1+9+0=10      digit + digit + carry in = sum in two digits (the first: carry
-    out)
+    4871 + 359      1+9+0=10      digit + digit + carry in = two digits, the carry out and the sum
                     7+5+1=13
                     8+3+1=12
                     4+0+1=05
@@ -16,8 +15,9 @@ line a column, from the ones upwards, and every line is a true equation by itsel
                     09-0-1=8
                     The answer is 872
 
-A two-step question writes its first result on a line of its own (``120+34=154``) and goes on from
-it.
+A two-step question writes its first result on a line of its own and goes on from it. That result
+has as many digits as it could have, with leading zeros (``120+34=0154``), and the second step as
+many columns, so that the number and the place of all lines can be told from the question alone.
 
 Held-out and training questions are disjoint by construction: a hash of the unordered pair of
 operands of a step puts the pair on one side or the other, and a question belongs to a side only
@@ -117,9 +117,12 @@ class Question(NamedTuple):
     @property
     def reasoning(self) -> list[str]:
         """The lines of the worked answer, without the line that states it."""
-        lines = step_lines(self.steps[0])
-        for before, step in zip(self.steps, self.steps[1:], strict=False):
-            lines += [f"{before}={before.result}", *step_lines(step)]
+        first, width = self.steps[0], columns(self.steps[0])
+        lines = step_lines(first, width)
+        for second in self.steps[1:]:
+            width += first.operator == "+"
+            lines.append(f"{first}={first.result:0{width}d}")
+            lines += step_lines(second, max(width, len(str(second.b))))
         return lines
 
     @property
@@ -146,10 +149,15 @@ class Verdict(NamedTuple):
         return len(self.lines_right) == self.expected_lines and all(self.lines_right)
 
 
-def step_lines(step: Step) -> list[str]:
-    """The column lines of one step, ones first."""
+def columns(step: Step) -> int:
+    """The digits of the longer operand."""
+    return max(len(str(step.a)), len(str(step.b)))
+
+
+def step_lines(step: Step, width: int) -> list[str]:
+    """The lines of ``width`` columns of one step, ones first."""
     carry, lines = 0, []
-    for place in range(max(len(str(step.a)), len(str(step.b)))):
+    for place in range(width):
         x, y = step.a // 10**place % 10, step.b // 10**place % 10
         if step.operator == "+":
             lines.append(f"{x}+{y}+{carry}={x + y + carry:02d}")

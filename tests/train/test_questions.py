@@ -8,6 +8,7 @@ from recipes.train.questions import (
     Question,
     Step,
     check,
+    columns,
     draw,
     held_out,
     is_true_equation,
@@ -56,21 +57,41 @@ def test_every_reasoning_line_is_a_true_equation_and_the_digits_make_the_result(
         question = training(rng)
         assert all(is_true_equation(line) for line in question.reasoning)
         step = question.steps[0]
-        lines = step_lines(step)
+        lines = step_lines(step, columns(step))
         digits = "".join(line[-1] for line in reversed(lines))
         carry = lines[-1].split("=")[1][:-1] if step.operator == "+" else ""
         assert int(carry + digits) == step.result
 
 
 def test_the_worked_examples_of_the_module() -> None:
-    assert step_lines(Step(4871, "+", 359)) == ["1+9+0=10", "7+5+1=13", "8+3+1=12", "4+0+1=05"]
-    assert step_lines(Step(951, "-", 79)) == ["11-9-0=2", "15-7-1=7", "09-0-1=8"]
+    assert step_lines(Step(4871, "+", 359), 4) == ["1+9+0=10", "7+5+1=13", "8+3+1=12", "4+0+1=05"]
+    assert step_lines(Step(951, "-", 79), 3) == ["11-9-0=2", "15-7-1=7", "09-0-1=8"]
 
 
-def test_a_two_step_answer_states_its_first_result() -> None:
+def test_a_two_step_answer_goes_on_from_its_first_result() -> None:
     question = Question("What is 120 + 34 - 56?", (Step(120, "+", 34), Step(154, "-", 56)))
-    assert question.reasoning[3] == "120+34=154"
-    assert question.completion.endswith("\nThe answer is 98")
+    assert question.completion.split("\n") == [
+        "0+4+0=04",
+        "2+3+0=05",
+        "1+0+0=01",
+        "120+34=0154",
+        "14-6-0=8",
+        "15-5-1=9",
+        "01-0-1=0",
+        "00-0-0=0",
+        "The answer is 98",
+    ]
+
+
+def test_the_layout_of_the_lines_can_be_told_from_the_question() -> None:
+    rng = random.Random(3)
+    layouts: dict[str, set[tuple[int, ...]]] = {}
+    for _ in range(4000):
+        question = training(rng)
+        shape = "".join("9" if c.isdigit() else c for c in question.text)
+        layouts.setdefault(shape, set()).add(tuple(map(len, question.reasoning)))
+    assert len(layouts) > 100
+    assert all(len(found) == 1 for found in layouts.values())
 
 
 @pytest.mark.parametrize("line", ["1+9+0=11", "11-9-0=3", "hello", "1+1", "=2", ""])
