@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.reference.checkpoints import make_llada
@@ -21,10 +23,21 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_llada(tmp_path_factory.mktemp("quickstart") / "tiny")
 
 
-def servers_of(model: Path) -> list[str]:
-    """The processes whose command line names the model."""
-    found = subprocess.run(["pgrep", "-af", f"serve {model}"], capture_output=True, text=True)
-    return found.stdout.splitlines()
+def server_groups(model: Path) -> set[int]:
+    """The process groups of servers of the model; what a server starts stays in its group."""
+    return {
+        os.getpgid(process.pid)
+        for process in psutil.process_iter(["cmdline"])
+        if {"serve", str(model)} <= set(process.info["cmdline"] or [])
+    }
+
+
+def group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def quickstart(model: Path) -> subprocess.Popen[str]:
@@ -49,7 +62,7 @@ def test_it_asks_with_two_samplers_and_stops_the_server(model: Path) -> None:
     assert len(passes) == len(tokens) == 2
     assert all(count > 0 for count in [*passes, *tokens])
     assert "What is 4871 + 359?" in output
-    assert servers_of(model) == []
+    assert server_groups(model) == set()
 
 
 @pytest.mark.slow
@@ -57,13 +70,13 @@ def test_it_asks_with_two_samplers_and_stops_the_server(model: Path) -> None:
 def test_a_signal_stops_the_server_too(model: Path, number: signal.Signals) -> None:
     process = quickstart(model)
     deadline = time.monotonic() + 60
-    while not servers_of(model) and time.monotonic() < deadline:
+    while not (groups := server_groups(model)) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert servers_of(model)
+    assert len(groups) == 1
     process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert servers_of(model) == []
+    assert not any(group_exists(group) for group in groups)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
