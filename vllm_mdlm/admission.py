@@ -124,7 +124,7 @@ def refuse_unsupported(params: SamplingParams) -> None:
     """
     for name, neutral in _NEUTRAL.items():
         value = getattr(params, name, neutral)
-        if value != neutral and not (neutral is None and not value):
+        if value is not None and value != neutral:
             raise ParameterError(
                 name, value, "not supported by masked diffusion models here; leave it out"
             )

@@ -100,6 +100,13 @@ _NOT_IMPLEMENTED = {
 }
 
 
+def parameter_names() -> frozenset[str]:
+    """Names of every parameter, of requests and of samplers."""
+    structs: list[type[msgspec.Struct]] = [CommonParams]
+    structs += [sampler.params for sampler in samplers().values()]
+    return frozenset(field.name for kind in structs for field in msgspec.structs.fields(kind))
+
+
 def decode(arguments: Mapping[str, Any]) -> tuple[CommonParams, SamplerParams]:
     """Decode a request's arguments.
 

@@ -15,6 +15,7 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.input_processor import InputProcessor
 
 from vllm_mdlm.admission import PLAN_KEY, plan_request, request_seed, server_rules
+from vllm_mdlm.compat import refusals
 from vllm_mdlm.compat.registration import serves_our_model
 from vllm_mdlm.compat.wrapping import wrap
 from vllm_mdlm.errors import ParameterError
@@ -32,14 +33,13 @@ def install() -> None:
     from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
     from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
     from vllm.entrypoints.openai.responses.serving import OpenAIServingResponses
-    from vllm.v1.engine.async_llm import AsyncLLM
 
     wrap(SamplingParams, "_validate_diffusion", _lift_request_rules)
     wrap(SamplingParams, "_validate_structured_outputs", _leave_to_admission)
     for serving in (OpenAIServingChat, OpenAIServingCompletion, OpenAIServingResponses):
         wrap(serving, "__init__", _default_max_tokens)
     wrap(InputProcessor, "process_inputs", _plan_at_admission)
-    wrap(AsyncLLM, "generate", _check_before_response)
+    refusals.install()
     wrap(GenerateBaseServing, "beam_search", _refuse_beam_search)
     wrap(LLM, "beam_search", _refuse_beam_search)
     wrap(OpenAIServingChat, "chat_completion_full_generator", _count_in_chat)
@@ -130,21 +130,6 @@ def _plan_at_admission(original: Callable[..., Any]) -> Callable[..., Any]:
         return request
 
     return process_inputs
-
-
-def _check_before_response(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Refuse a bad request when it is made, not when its (perhaps streamed) output is read."""
-
-    def generate(
-        self: Any, prompt: Any, sampling_params: Any, request_id: str, *args: Any, **kwargs: Any
-    ) -> Any:
-        if serves_our_model(self.model_config) and isinstance(sampling_params, SamplingParams):
-            token_ids = prompt.get("prompt_token_ids") if isinstance(prompt, dict) else None
-            if token_ids is not None:
-                _plan(self.vllm_config, sampling_params, len(token_ids))
-        return original(self, prompt, sampling_params, request_id, *args, **kwargs)
-
-    return generate
 
 
 def _refuse_beam_search(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -73,11 +73,20 @@ class SpanScheduler(Scheduler):
     ) -> dict[int, EngineCoreOutputs]:
         self._count_passes(scheduler_output, model_runner_output)
         outputs = super().update_from_output(scheduler_output, model_runner_output)
-        if self._trimmed:
-            for client_outputs in outputs.values():
+        for client_outputs in outputs.values():
+            self._attach_passes(client_outputs.outputs)
+            if self._trimmed:
                 client_outputs.outputs = self._end_after_text(client_outputs.outputs)
-            self._trimmed.clear()
+        self._trimmed.clear()
         return outputs
+
+    def _attach_passes(self, outputs: list[EngineCoreOutput]) -> None:
+        """Send the passes so far with every output: a stop string ends a request in the front
+        end, which then needs them, and the base class sends them only when it ends one itself."""
+        for output in outputs:
+            request = self.requests.get(output.request_id)
+            if request is not None and output.spec_decode_metrics is None:
+                output.spec_decode_metrics = request.spec_decode_metrics
 
     def _count_passes(
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
@@ -146,7 +155,6 @@ class SpanScheduler(Scheduler):
                 result.append(self._ended(output))
                 output.finish_reason = None
                 output.stop_reason = None
-                output.spec_decode_metrics = None
         return result
 
     def make_stats(

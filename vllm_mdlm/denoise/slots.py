@@ -45,6 +45,11 @@ def _num_param_columns() -> int:
     return max(len(sampler.params.__struct_fields__) for sampler in samplers().values())
 
 
+def _wrap_int64(value: int) -> int:
+    """The answers of one request (`n`) have consecutive seeds, which may leave the range."""
+    return (value + 2**63) % 2**64 - 2**63
+
+
 class HostSlots(NamedTuple):
     """What the host must know to plan a pass without asking the device."""
 
@@ -101,7 +106,7 @@ class SlotTable:
             "block_steps": plan.block_steps,
             "suppress_eos": SUPPRESS_EOS[plan.suppress_eos],
             "position_first": int(plan.commit_order == "position_first"),
-            "seed": params.seed,
+            "seed": _wrap_int64(params.seed),
             "block_start": prompt_len + block_start,
             "block_masked": min(plan.block_length, plan.gen_length - block_start),
             "block_pass": 0,

@@ -1,0 +1,170 @@
+"""Refusals of the HTTP layer: before the response starts, and naming the parameter.
+
+vLLM refuses most bad requests itself, but some of its errors name no parameter, some come after a
+streamed response has started, and it ignores fields that it does not know.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.exceptions import VLLMValidationError
+from vllm.sampling_params import SamplingParams
+
+from vllm_mdlm.compat.registration import serves_our_model
+from vllm_mdlm.compat.wrapping import wrap
+from vllm_mdlm.params import parameter_names
+
+_STANDARD_NAMES = frozenset(SamplingParams.__struct_fields__) | {"prompt", "tool_choice"}
+
+
+def install() -> None:
+    """Install all of them; safe to call more than once."""
+    from vllm.entrypoints.openai.chat_completion import serving as chat
+    from vllm.entrypoints.openai.completion import serving as completion
+    from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.v1.engine.input_processor import InputProcessor
+
+    wrap(AsyncLLM, "generate", _check_before_response)
+    wrap(InputProcessor, "_validate_model_inputs", _name_prompt)
+    wrap(completion.OpenAIServingCompletion, "create_completion", _check_request)
+    wrap(chat.OpenAIServingChat, "create_chat_completion", _check_request)
+    wrap(completion, "get_max_tokens", _refuse_clipping)
+    wrap(chat, "get_max_tokens", _refuse_clipping)
+
+
+def _check_before_response(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse a bad request when it is made, not when its (perhaps streamed) output is read."""
+
+    def generate(
+        self: Any, prompt: Any, sampling_params: Any, request_id: str, *args: Any, **kwargs: Any
+    ) -> Any:
+        if (
+            serves_our_model(self.model_config)
+            and isinstance(sampling_params, SamplingParams)
+            and isinstance(prompt, dict)
+            and "prompt_token_ids" in prompt
+        ):
+            self.input_processor.process_inputs(
+                request_id,
+                prompt,
+                sampling_params,
+                ("generate",),
+                lora_request=kwargs.get("lora_request"),
+            )
+        return original(self, prompt, sampling_params, request_id, *args, **kwargs)
+
+    return generate
+
+
+def _name_prompt(original: Callable[..., Any]) -> Callable[..., Any]:
+    """What is wrong with a prompt's tokens is said of the parameter `prompt`."""
+
+    def _validate_model_inputs(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            original(self, *args, **kwargs)
+        except (VLLMValidationError, ValueError) as error:
+            named = getattr(error, "parameter", None)
+            if named is not None or not serves_our_model(self.model_config):
+                raise
+            raise VLLMValidationError(str(error), parameter="prompt") from error
+
+    return _validate_model_inputs
+
+
+def _refuse_clipping(original: Callable[..., int]) -> Callable[..., int]:
+    """vLLM lowers a `max_tokens` that does not fit behind the prompt; the length of a canvas is
+    not a limit but shapes the whole answer, so it is refused instead."""
+
+    def get_max_tokens(
+        max_model_len: int, max_tokens: int | None, input_length: int, *args: Any, **kwargs: Any
+    ) -> int:
+        given = original(max_model_len, max_tokens, input_length, *args, **kwargs)
+        room = max_model_len - input_length
+        if max_tokens is not None and given < max_tokens and given == room:
+            raise VLLMValidationError(
+                f"max_tokens: got {max_tokens}; prompt ({input_length} tokens) plus max_tokens "
+                f"exceed the context (--max-model-len), {max_model_len} tokens; ask for at most "
+                f"{room}",
+                parameter="max_tokens",
+                value=max_tokens,
+            )
+        return given
+
+    return get_max_tokens
+
+
+def _check_request(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse fields in the wrong place, and name the parameter in vLLM's own refusals."""
+
+    async def create(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        if not serves_our_model(self.model_config):
+            return await original(self, request, *args, **kwargs)
+        _refuse_misplaced(request)
+        try:
+            response = await original(self, request, *args, **kwargs)
+        except VLLMValidationError as error:
+            error.parameter = _as_written(request, error.parameter or _named_in(str(error)))
+            raise
+        except ValueError as error:
+            parameter = _as_written(request, _named_in(str(error)))
+            raise VLLMValidationError(str(error), parameter=parameter) from error
+        if isinstance(response, ErrorResponse) and response.error.param is None:
+            response.error.param = _named_in(response.error.message)
+        return response
+
+    return create
+
+
+def _refuse_misplaced(request: Any) -> None:
+    known = parameter_names()
+    for name, value in (request.model_extra or {}).items():
+        if name in known:
+            raise VLLMValidationError(
+                f"{name}: got {value!r} beside the standard parameters, where it has no effect; "
+                f"send it in vllm_xargs",
+                parameter=name,
+                value=value,
+            )
+    if getattr(request, "use_beam_search", False):
+        raise VLLMValidationError(
+            "beam search is not supported by masked diffusion models; leave it out",
+            parameter="use_beam_search",
+        )
+
+
+def _named_in(message: str) -> str | None:
+    """The first standard parameter that an error message names."""
+    words = re.findall(r"\w+", message)
+    return next((word for word in words if word in _STANDARD_NAMES), None)
+
+
+def _as_written(request: Any, parameter: str | None) -> str | None:
+    """The field of the request from which vLLM derived a sampling parameter."""
+
+    def written(field: str) -> bool:
+        return getattr(request, field, None) not in (None, False, "none", "auto")
+
+    if parameter == "extra_args":
+        return _too_large(request.vllm_xargs or {}) or parameter
+    sources = {
+        "structured_outputs": ("structured_outputs", "response_format", "tool_choice"),
+        "prompt_logprobs": ("prompt_logprobs", "echo"),
+        "logprobs": ("top_logprobs", "logprobs"),
+        "input_tokens": ("prompt", "messages"),
+    }
+    fields = sources.get(parameter or "", ())
+    return next((field for field in fields if written(field)), parameter)
+
+
+def _too_large(arguments: dict[str, Any]) -> str | None:
+    """The first parameter that holds an integer which no message to the engine can carry."""
+
+    def fits(value: Any) -> bool:
+        values = value if isinstance(value, list) else [value]
+        return all(not isinstance(item, int) or -(2**63) <= item < 2**64 for item in values)
+
+    return next((name for name, value in arguments.items() if not fits(value)), None)
