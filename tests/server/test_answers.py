@@ -78,6 +78,12 @@ def test_max_tokens_is_a_promise(
         {"steps": 8},
         {"steps": 4, "block_length": 16},
         {"gen_length": 32, "block_length": 32, "steps": 5},
+        {"sampler": "margin", "steps": 16},
+        {"sampler": "left_to_right", "steps": 8},
+        {"sampler": "threshold", "threshold": 0.6},
+        {"sampler": "factor", "factor": 0.7, "block_length": 16},
+        {"sampler": "entropy_bound", "entropy_bound": 0.8},
+        {"sampler": "klass", "threshold": 0.5, "kl_threshold": 0.5, "history": 1},
     ],
 )
 def test_parameters_of_the_request(
