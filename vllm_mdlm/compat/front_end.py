@@ -118,8 +118,11 @@ def _plan_at_admission(original: Callable[..., Any]) -> Callable[..., Any]:
         if params.max_tokens is None:
             # vLLM has put the rest of the context here.
             sampling.max_tokens = min(sampling.max_tokens, hf_config.canvas_length)
-        if not sampling.ignore_eos and hf_config.eot_token_id is not None:
-            _stop_at(sampling, hf_config.eot_token_id)
+        if hf_config.eot_token_id is not None:
+            # An answer ends at the end of turn as well as at the end of text.
+            sampling.update_from_generation_config(
+                {"eos_token_id": hf_config.eot_token_id}, sampling.eos_token_id
+            )
         plan = _plan(self.vllm_config, sampling, len(request.prompt_token_ids))
         sampling.max_tokens = min(sampling.max_tokens, plan.gen_length)
         sampling.seed = request_seed(sampling)
@@ -127,12 +130,6 @@ def _plan_at_admission(original: Callable[..., Any]) -> Callable[..., Any]:
         return request
 
     return process_inputs
-
-
-def _stop_at(sampling: SamplingParams, token_id: int) -> None:
-    """End an answer at one more token, as at EOS."""
-    sampling.stop_token_ids = sorted({*(sampling.stop_token_ids or ()), token_id})
-    sampling._all_stop_token_ids.add(token_id)
 
 
 def _refuse_beam_search(original: Callable[..., Any]) -> Callable[..., Any]:

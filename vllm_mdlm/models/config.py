@@ -22,7 +22,7 @@ _REQUIRED = {
 }
 
 
-class LLaDAConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
+class LLaDAConfig(PretrainedConfig):
     """Configuration of LLaDA-8B, LLaDA-1.5 and iLLaDA checkpoints (`model_type` "llada").
 
     Keeps every published field and adds the Llama names of the same quantities, so that the

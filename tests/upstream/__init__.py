@@ -1,0 +1,1 @@
+"""What the package relies on in vLLM, and the patches that would make it rely on less."""
