@@ -240,3 +240,20 @@ def test_bodies_that_are_no_request(post: Post, content: str) -> None:
         response = post.raw(path, content)
         assert response.status_code == 400
         assert response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "body"),
+    [
+        ("sampler", own(sampler="nope")),
+        ("logit_bias", {"logit_bias": {"9999": 1}}),
+        ("temperature", {"temperature": -1}),
+        ("structured_outputs", {"text": {"format": {"type": "json_object"}}}),
+    ],
+    ids=str,
+)
+def test_refused_by_the_responses_route(post: Post, parameter: str, body: dict[str, Any]) -> None:
+    for stream in (False, True):
+        response = post("responses", input="Hi", max_output_tokens=8, stream=stream, **body)
+        assert response.status_code == 400, response.text[:500]
+        assert response.json()["error"]["param"] == parameter
