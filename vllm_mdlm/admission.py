@@ -24,9 +24,18 @@ DEFAULTS_KEY = "mdlm"
 
 
 def server_defaults(vllm_config: VllmConfig) -> dict[str, Any]:
-    """Server-wide parameter defaults, from `--additional-config '{"mdlm": {...}}'`."""
+    """Server-wide parameter defaults, from `--additional-config '{"mdlm": {...}}'`.
+
+    Raises:
+        ParameterError: they are not an object.
+    """
     additional = vllm_config.additional_config
-    return dict(additional.get(DEFAULTS_KEY, {})) if isinstance(additional, dict) else {}
+    defaults = additional.get(DEFAULTS_KEY, {}) if isinstance(additional, dict) else {}
+    if not isinstance(defaults, dict):
+        raise ParameterError(
+            DEFAULTS_KEY, defaults, "must be an object of parameter names and values"
+        )
+    return dict(defaults)
 
 
 class ServerRules(NamedTuple):
