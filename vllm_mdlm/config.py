@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 logger = init_logger(__name__)
 
+CPU_KERNELS = "mdlm_cpu"
+"""Provider under which `models.cpu_ops` offers vLLM's own CPU kernels."""
+
 CPU_CACHE_SHARE = 0.25
 """Share of the free memory that the cache may take by default on a CPU."""
 
@@ -94,6 +97,9 @@ def _set_cpu_defaults(vllm_config: VllmConfig) -> None:
         )
     if vllm_config.compilation_config.mode is None:
         vllm_config.compilation_config.mode = CompilationMode.NONE
+        priority = vllm_config.kernel_config.ir_op_priority
+        priority.rms_norm = priority.rms_norm or [CPU_KERNELS]
+        priority.fused_add_rms_norm = priority.fused_add_rms_norm or [CPU_KERNELS]
 
 
 def _context_bytes(vllm_config: VllmConfig) -> int:
