@@ -130,6 +130,7 @@ def plan_request(params: SamplingParams, prompt_len: int, rules: ServerRules) ->
         commit_order=common.commit_order,
         suppress_eos=common.suppress_eos,
         cfg_scale=common.cfg_scale,
+        trace=common.trace,
     )
 
 

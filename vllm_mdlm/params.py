@@ -70,7 +70,11 @@ class CommonParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         ),
     ] = 0.0
     trace: Annotated[
-        Flag, Meta(description="Per-token trace of the passes; only 0 is implemented.")
+        Flag,
+        Meta(
+            description="1: return for every token the pass that committed it (from 0), its "
+            "confidence and its entropy then."
+        ),
     ] = 0
     suppress_eos: Annotated[
         Literal["no", "logits", "confidence"],
@@ -89,6 +93,7 @@ class RequestPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     commit_order: Literal["sample_first", "position_first"]
     suppress_eos: Literal["no", "logits", "confidence"]
     cfg_scale: float
+    trace: int
 
     def to_wire(self) -> dict[str, Any]:
         """Plain builtins, to travel in `SamplingParams.extra_args`."""
@@ -102,7 +107,6 @@ class RequestPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 # Accepted values of the contract that are not implemented, and what to send instead.
 _NOT_IMPLEMENTED = {
     "kv_cache": ("exact", "kv_cache='exact'"),
-    "trace": (0, "trace=0"),
 }
 
 

@@ -20,6 +20,7 @@ from vllm_mdlm.compat.registration import serves_our_model
 from vllm_mdlm.compat.wrapping import wrap
 from vllm_mdlm.errors import ParameterError
 from vllm_mdlm.params import RequestPlan
+from vllm_mdlm.results import num_passes, trace
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -148,31 +149,46 @@ def _refuse_beam_search(original: Callable[..., Any]) -> Callable[..., Any]:
     return beam_search
 
 
-class _PassCounter:
-    """Forward passes of the sequences that a response carries."""
+class _Watcher:
+    """What the sequences of a response carry beside their text: forward passes and traces."""
 
     def __init__(self) -> None:
-        self.total = 0
+        self.passes = 0
+        self.traces: dict[int, dict[str, list[Any]]] = {}
 
-    def add(self, result: RequestOutput) -> None:
-        self.total += sum(num_passes(output) for output in result.outputs)
+    def add(self, result: RequestOutput, first_choice: int = 0) -> None:
+        for output in result.outputs:
+            self.passes += num_passes(output)
+            found = trace(output)
+            if found is not None:
+                self.traces[first_choice + output.index] = found
+                output.routed_experts = None  # vLLM would send the array a second time
 
-    async def watch(self, results: AsyncIterator[Any], *, finals_only: bool) -> AsyncIterator[Any]:
-        """Pass results through, counting those that end a sequence."""
+    async def watch(
+        self, results: AsyncIterator[Any], *, finals_only: bool, num_sequences: int
+    ) -> AsyncIterator[Any]:
+        """Pass results through, noting those that end a sequence.
+
+        Args:
+            results: outputs, or pairs of the prompt's index and its output.
+            finals_only: only the last result counts; it holds all sequences.
+            num_sequences: answers to one prompt.
+        """
         last = None
         async for item in results:
-            last = item[1] if isinstance(item, tuple) else item
+            prompt, last = item if isinstance(item, tuple) else (0, item)
             if not finals_only:
+                self.add(last, prompt * num_sequences)
+            elif last.finished:
                 self.add(last)
             yield item
-        if finals_only and last is not None:
-            self.add(last)
 
-
-def num_passes(output: Any) -> int:
-    """Forward passes (NFE) of one finished `CompletionOutput`; 0 while it is unfinished."""
-    metrics = output.spec_decode_metrics
-    return 0 if metrics is None else sum(metrics.histogram)
+    def annotate(self, response: Any) -> None:
+        """Add what was noted to a response that is not streamed."""
+        response.usage.forward_passes = self.passes
+        for choice in response.choices:
+            if choice.index in self.traces:
+                choice.trace = self.traces[choice.index]
 
 
 def _count_in_chat(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -181,11 +197,11 @@ def _count_in_chat(original: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if not serves_our_model(self.model_config):
             return await original(self, request, result_generator, *args, **kwargs)
-        counter = _PassCounter()
-        watched = counter.watch(result_generator, finals_only=True)
+        watcher = _Watcher()
+        watched = watcher.watch(result_generator, finals_only=True, num_sequences=request.n or 1)
         response = await original(self, request, watched, *args, **kwargs)
         if getattr(response, "usage", None) is not None:
-            response.usage.forward_passes = counter.total
+            watcher.annotate(response)
         return response
 
     return chat_completion_full_generator
@@ -197,23 +213,24 @@ def _count_in_chat_stream(original: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if not serves_our_model(self.model_config):
             return original(self, request, result_generator, *args, **kwargs)
-        counter = _PassCounter()
-        watched = counter.watch(result_generator, finals_only=False)
-        return _with_passes(original(self, request, watched, *args, **kwargs), counter)
+        watcher = _Watcher()
+        watched = watcher.watch(result_generator, finals_only=False, num_sequences=request.n or 1)
+        return _with_passes(original(self, request, watched, *args, **kwargs), watcher)
 
     return chat_completion_stream_generator
 
 
 def _count_in_completion(original: Callable[..., Any]) -> Callable[..., Any]:
     def request_output_to_completion_response(
-        self: Any, final_res_batch: list[RequestOutput], *args: Any, **kwargs: Any
+        self: Any, final_res_batch: list[RequestOutput], request: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        response = original(self, final_res_batch, *args, **kwargs)
+        watcher = _Watcher()
         if serves_our_model(self.model_config):
-            counter = _PassCounter()
-            for result in final_res_batch:
-                counter.add(result)
-            response.usage.forward_passes = counter.total
+            for prompt, result in enumerate(final_res_batch):
+                watcher.add(result, prompt * (request.n or 1))
+        response = original(self, final_res_batch, request, *args, **kwargs)
+        if serves_our_model(self.model_config):
+            watcher.annotate(response)
         return response
 
     return request_output_to_completion_response
@@ -230,20 +247,22 @@ def _count_in_completion_stream(original: Callable[..., Any]) -> Callable[..., A
     ) -> Any:
         if not serves_our_model(self.model_config):
             return original(self, request, engine_inputs, result_generator, *args, **kwargs)
-        counter = _PassCounter()
-        watched = counter.watch(result_generator, finals_only=False)
+        watcher = _Watcher()
+        watched = watcher.watch(result_generator, finals_only=False, num_sequences=request.n or 1)
         events = original(self, request, engine_inputs, watched, *args, **kwargs)
-        return _with_passes(events, counter)
+        return _with_passes(events, watcher)
 
     return completion_stream_generator
 
 
-async def _with_passes(events: AsyncIterator[str], counter: _PassCounter) -> AsyncIterator[str]:
-    """Add the passes to the event that carries the final usage."""
+async def _with_passes(events: AsyncIterator[str], watcher: _Watcher) -> AsyncIterator[str]:
+    """Add the passes, and traces by choice, to the event that carries the final usage."""
     prefix = "data: "
     async for event in events:
         if '"choices":[]' in event and '"usage":{' in event:
             payload = json.loads(event.removeprefix(prefix))
-            payload["usage"]["forward_passes"] = counter.total
+            payload["usage"]["forward_passes"] = watcher.passes
+            if watcher.traces:
+                payload["traces"] = watcher.traces
             event = f"{prefix}{json.dumps(payload)}\n\n"
         yield event

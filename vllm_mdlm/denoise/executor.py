@@ -14,6 +14,7 @@ from vllm_mdlm.denoise.logprobs import LogprobStore
 from vllm_mdlm.denoise.passes import PassView
 from vllm_mdlm.denoise.proposal import Proposal, Proposer
 from vllm_mdlm.denoise.slots import FLOAT, FLOAT_FIELDS, INT, MOVING, SlotTable
+from vllm_mdlm.denoise.trace import TraceStore
 from vllm_mdlm.kernels.noise import row_keys, uniform
 from vllm_mdlm.params import RequestPlan
 from vllm_mdlm.samplers.base import BlockView, Sampler
@@ -51,6 +52,7 @@ class DenoisingExecutor:
         self.tokens = tokens
         self.propose = Proposer(slots, tokens, vocab_size)
         self.logprobs = LogprobStore(num_slots, slots.device)
+        self.trace = TraceStore(num_slots, slots.device)
         self.companions = Companions(num_slots)
         self.view: PassView | None = None
         self._samplers = list(samplers().values())
@@ -74,6 +76,7 @@ class DenoisingExecutor:
         compares = "divergence" in samplers()[plan.sampler].needs
         self.propose.set(slot, params, compares=compares)
         self.logprobs.set(slot, params.logprobs, plan.gen_length)
+        self.trace.set(slot, bool(plan.trace), plan.gen_length)
         block_start = num_final // plan.block_length * plan.block_length
         if block_start < num_final:
             # The unfinished block is decided again, from masks, to the same tokens.
@@ -84,6 +87,7 @@ class DenoisingExecutor:
         self.slots.vacate(slot)
         self.propose.set(slot, None, compares=False)
         self.logprobs.set(slot, None, 0)
+        self.trace.set(slot, False, 0)
 
     def add_request(self, req_index: int, sampling_params: SamplingParams) -> None:
         """The model runner's hook; `add_canvas` has done the work."""
@@ -112,6 +116,8 @@ class DenoisingExecutor:
             logits = guide(logits, view.guidance, self.slots.floats[rows, FLOAT["cfg_scale"]])
         present = np.unique(self.slots.host.sampler[view.slots_np]).tolist()
         needs = frozenset().union(*(self._samplers[index].needs for index in present))
+        if self.trace.wanted[view.slots_np].any():
+            needs |= {"entropy"}
         all_token_ids = self.req_states.all_token_ids.gpu
         proposal = self.propose(logits, view, all_token_ids, needs)
         commit = self._select(view, proposal, present, needs)
@@ -187,13 +193,30 @@ class DenoisingExecutor:
         if view.guidance is not None:
             rows = view.guidance.rows
             all_tokens[view.guidance.slots, positions[rows]] = tokens[rows]
+        self._record(view, chosen, proposal, logits)
+
+    def _record(
+        self, view: PassView, chosen: torch.Tensor, proposal: Proposal, logits: torch.Tensor
+    ) -> None:
+        """Keep what clients want to know of the committed rows; `chosen` is [N] bool."""
+        request = view.rows // view.masked.shape[1]
+        canvas = view.positions.flatten()[view.rows] - view.ints[request, INT["prompt_len"]]
+
+        def committed(wanted: np.ndarray) -> torch.Tensor:
+            flags = torch.from_numpy(wanted).to(chosen.device)
+            return (chosen & flags[request]).nonzero().squeeze(1)
+
         if self.logprobs.any_wanted(view.slots_np):
-            wanted = torch.from_numpy(self.logprobs.wanted[view.slots_np] >= 0).to(commit.device)
-            rows = (chosen & wanted[view.rows // block_length]).nonzero().squeeze(1)
-            prompt_len = view.ints[:, INT["prompt_len"]][view.rows // block_length]
-            self.logprobs.record(
-                logits[rows], proposal.token[rows], slots[rows], (positions - prompt_len)[rows]
-            )
+            rows = committed(self.logprobs.wanted[view.slots_np] >= 0)
+            slots = view.slots[request[rows]]
+            self.logprobs.record(logits[rows], proposal.token[rows], slots, canvas[rows])
+        if self.trace.wanted[view.slots_np].any():
+            rows = committed(self.trace.wanted[view.slots_np])
+            assert proposal.entropy is not None
+            block_pass = view.ints[request[rows], INT["block_pass"]].float()
+            probability = proposal.logprob[rows].exp()
+            values = torch.stack([block_pass, probability, proposal.entropy[rows]], dim=1)
+            self.trace.record(values, view.slots[request[rows]], canvas[rows])
 
     def _emit(self, view: PassView, commit: torch.Tensor, input_batch: InputBatch) -> SamplerOutput:
         """Send the tokens that became final and move every request on."""
@@ -217,6 +240,8 @@ class DenoisingExecutor:
         logprobs = None
         if self.logprobs.any_wanted(view.slots_np):
             logprobs = self.logprobs.emit(view.slots, before, width)
+        if self.trace.wanted[view.slots_np].any():
+            logprobs = self.trace.append(logprobs, view.slots, before, width)
         spans = torch.diff(input_batch.query_start_loc[: len(first) + 1])
         return SamplerOutput(
             sampled_token_ids=all_tokens[view.slots.unsqueeze(1), positions].long(),

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
 from vllm.v1.request import Request, RequestStatus
@@ -24,6 +25,7 @@ from vllm_mdlm.compat.requests import (
     open_canvas,
     write_output,
 )
+from vllm_mdlm.denoise.trace import PassClock, split
 from vllm_mdlm.params import RequestPlan
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class SpanScheduler(Scheduler):
         self._mask_token_id = int(self.vllm_config.model_config.hf_config.mask_token_id)
         self._pass_stats: SpecDecodingStats | None = None
         self._trimmed: set[str] = set()
+        self._clocks: dict[str, PassClock] = {}  # of traced requests
         self._guided_by: dict[str, str] = {}  # request id -> its companion's
         self._companion_of: dict[str, str] = {}  # and back
 
@@ -51,6 +54,8 @@ class SpanScheduler(Scheduler):
         plan = RequestPlan.from_wire(params.extra_args[PLAN_KEY])
         open_canvas(request, self._mask_token_id, plan.gen_length, plan.block_length)
         super().add_request(request)
+        if plan.trace:
+            self._clocks[request.request_id] = PassClock(plan.block_length)
         if plan.cfg_scale > 0:
             companion = make_companion(request, self._mask_token_id)
             open_canvas(companion, self._mask_token_id, plan.gen_length, plan.block_length)
@@ -103,6 +108,7 @@ class SpanScheduler(Scheduler):
 
     def _free_request(self, request: Request, delay_free_blocks: bool = False) -> Any:
         freed = super()._free_request(request, delay_free_blocks)
+        self._clocks.pop(request.request_id, None)
         companion_id = self._guided_by.pop(request.request_id, None)
         if companion_id is not None:
             del self._companion_of[companion_id]
@@ -119,13 +125,37 @@ class SpanScheduler(Scheduler):
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
     ) -> dict[int, EngineCoreOutputs]:
         self._count_passes(scheduler_output, model_runner_output)
+        traces = self._take_traces(scheduler_output, model_runner_output)
         outputs = super().update_from_output(scheduler_output, model_runner_output)
         for client_outputs in outputs.values():
             self._attach_passes(client_outputs.outputs)
+            for output in client_outputs.outputs:
+                if output.request_id in traces and output.new_token_ids:
+                    trace = traces[output.request_id]
+                    output.routed_experts = trace[: len(output.new_token_ids)]
             if self._trimmed:
                 client_outputs.outputs = self._end_after_text(client_outputs.outputs)
         self._trimmed.clear()
         return outputs
+
+    def _take_traces(
+        self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
+    ) -> dict[str, np.ndarray]:
+        """The traces of the tokens that became final in this step, by request."""
+        traced = [name for name in scheduler_output.num_scheduled_tokens if name in self._clocks]
+        if not traced:
+            return {}
+        assert model_runner_output.logprobs is not None
+        starts = model_runner_output.logprobs.cu_num_generated_tokens
+        assert starts is not None
+        model_runner_output.logprobs, rows = split(model_runner_output.logprobs)
+        traces = {}
+        for name in traced:
+            row = model_runner_output.req_id_to_index[name]
+            num_final = len(model_runner_output.sampled_token_ids[row])
+            new = rows[starts[row] : starts[row] + num_final]
+            traces[name] = self._clocks[name].count(new)
+        return traces
 
     def _attach_passes(self, outputs: list[EngineCoreOutput]) -> None:
         """Send the passes so far with every output: a stop string ends a request in the front

@@ -1,0 +1,110 @@
+"""The trace of a request: for every token the pass that committed it, its confidence, its entropy.
+
+From the worker to the scheduler a trace travels as the last columns of the log-probabilities,
+present whenever a request of the batch is traced; from there to the front end as one array a
+request, in vLLM's field for per-token arrays.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from vllm.v1.outputs import LogprobsLists, LogprobsTensors
+
+NUM_COLUMNS = 3
+"""Pass, confidence, entropy in nats."""
+
+
+class TraceStore:
+    """By slot and canvas position; allocated when the first request asks for it.
+
+    Args:
+        num_slots: requests that the model runner can hold.
+        device: where a pass computes.
+    """
+
+    def __init__(self, num_slots: int, device: torch.device) -> None:
+        self.wanted = np.zeros(num_slots, dtype=np.bool_)  # host
+        self._values = torch.zeros(num_slots, 0, NUM_COLUMNS, device=device)
+
+    def set(self, slot: int, wanted: bool, gen_length: int) -> None:
+        """Note whether the slot's request is traced."""
+        self.wanted[slot] = wanted
+        grow = gen_length - self._values.shape[1]
+        if wanted and grow > 0:
+            self._values = torch.nn.functional.pad(self._values, (0, 0, 0, grow))
+
+    def record(
+        self, values: torch.Tensor, slots: torch.Tensor, canvas_positions: torch.Tensor
+    ) -> None:
+        """Keep the values of committed tokens, [M, NUM_COLUMNS]; the pass counts in its block."""
+        self._values[slots, canvas_positions] = values
+
+    def append(
+        self, logprobs: LogprobsTensors | None, slots: torch.Tensor, first: torch.Tensor, width: int
+    ) -> LogprobsTensors:
+        """Put the trace of tokens `first` to `first + width` behind the log-probabilities.
+
+        Args:
+            logprobs: of the same tokens, or None when no request of the batch wants them.
+            slots: [R] int64.
+            first: [R] int64, canvas position of the first emitted token.
+            width: positions taken for each; more than are emitted is padding.
+        """
+        offsets = torch.arange(width, device=slots.device)
+        positions = (first.unsqueeze(1) + offsets).clamp(max=self._values.shape[1] - 1)
+        values = self._values[slots.unsqueeze(1), positions].reshape(-1, NUM_COLUMNS)
+        ids = torch.zeros(values.shape, dtype=torch.int32, device=values.device)
+        if logprobs is None:
+            ends = [row * width for row in range(len(slots) + 1)]
+            return LogprobsTensors(ids, values, ids[:, 0], ends)
+        return logprobs._replace(
+            logprob_token_ids=torch.cat([logprobs.logprob_token_ids, ids], dim=1),
+            logprobs=torch.cat([logprobs.logprobs, values], dim=1),
+        )
+
+
+def split(logprobs: LogprobsLists) -> tuple[LogprobsLists | None, np.ndarray]:
+    """Take the trace from behind the log-probabilities.
+
+    Returns:
+        The log-probabilities, None where there are none, and the trace, [rows, NUM_COLUMNS].
+    """
+    trace: np.ndarray = logprobs.logprobs[:, -NUM_COLUMNS:]
+    if logprobs.logprobs.shape[1] == NUM_COLUMNS:
+        return None, trace
+    rest = logprobs._replace(
+        logprob_token_ids=logprobs.logprob_token_ids[:, :-NUM_COLUMNS],
+        logprobs=logprobs.logprobs[:, :-NUM_COLUMNS],
+    )
+    return rest, trace
+
+
+class PassClock:
+    """Passes of a request from passes of its blocks: the last commit of a block is its last pass.
+
+    Args:
+        block_length: positions of a block.
+    """
+
+    def __init__(self, block_length: int) -> None:
+        self._block_length = block_length
+        self._index = 0
+        self._before = 0
+        self._last = -1
+
+    def count(self, rows: np.ndarray) -> np.ndarray:
+        """Replace the pass within the block by the pass of the request, from 0.
+
+        Args:
+            rows: [n, NUM_COLUMNS] float32, the next tokens of the answer, in order.
+        """
+        counted = rows.copy()
+        for row in counted:
+            if self._index % self._block_length == 0:
+                self._before += self._last + 1
+                self._last = -1
+            self._last = max(self._last, int(row[0]))
+            row[0] += self._before
+            self._index += 1
+        return counted
