@@ -193,8 +193,6 @@ ROWS = (
 )
 
 NOT_IMPLEMENTED = [
-    ("cfg_scale", own(cfg_scale=1.5)),
-    ("trace", own(trace=1)),
     ("kv_cache", own(kv_cache="prefix")),
     ("kv_cache", own(kv_cache="dual")),
 ]
