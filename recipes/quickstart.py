@@ -18,7 +18,7 @@ from recipes.server import serve
 
 MODEL = Path(__file__).with_name("models") / "arithmetic"
 QUESTION = "What is 4871 + 359?"
-SAMPLERS = ("low_confidence", "random")
+SAMPLERS = ("low_confidence", "threshold")
 MAX_TOKENS = 96
 # vLLM's default takes nine tenths of the memory, and does not start where less than that is free.
 CACHE_BYTES = 2**28

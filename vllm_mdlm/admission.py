@@ -24,9 +24,18 @@ DEFAULTS_KEY = "mdlm"
 
 
 def server_defaults(vllm_config: VllmConfig) -> dict[str, Any]:
-    """Server-wide parameter defaults, from `--additional-config '{"mdlm": {...}}'`."""
+    """Server-wide parameter defaults, from `--additional-config '{"mdlm": {...}}'`.
+
+    Raises:
+        ParameterError: they are not an object.
+    """
     additional = vllm_config.additional_config
-    return dict(additional.get(DEFAULTS_KEY, {})) if isinstance(additional, dict) else {}
+    defaults = additional.get(DEFAULTS_KEY, {}) if isinstance(additional, dict) else {}
+    if not isinstance(defaults, dict):
+        raise ParameterError(
+            DEFAULTS_KEY, defaults, "must be an object of parameter names and values"
+        )
+    return dict(defaults)
 
 
 class ServerRules(NamedTuple):
@@ -35,6 +44,7 @@ class ServerRules(NamedTuple):
     defaults: dict[str, Any]  # of the request parameters
     limit: int  # largest prompt plus canvas, tokens
     limit_name: str  # what sets it
+    guided_limit: int  # the same for a guided request, which is computed twice; 0: impossible
     default_max_tokens: int
     vocab_size: int
     mask_token_id: int
@@ -53,10 +63,25 @@ def server_rules(vllm_config: VllmConfig) -> ServerRules:
             if budget < context
             else "the context (--max-model-len)"
         ),
+        guided_limit=_guided_limit(vllm_config),
         default_max_tokens=hf_config.canvas_length,
         vocab_size=hf_config.token_vocab_size,
         mask_token_id=hf_config.mask_token_id,
     )
+
+
+def _guided_limit(vllm_config: VllmConfig) -> int:
+    if vllm_config.scheduler_config.max_num_seqs < 2:
+        return 0
+    limits = [
+        vllm_config.model_config.max_model_len,
+        vllm_config.scheduler_config.max_num_batched_tokens // 2,
+    ]
+    cache = vllm_config.cache_config
+    if cache.num_gpu_blocks:
+        # One block is vLLM's own; each of the pair has whole blocks.
+        limits.append((cache.num_gpu_blocks - 1) // 2 * cache.block_size)
+    return min(limits)
 
 
 def plan_request(params: SamplingParams, prompt_len: int, rules: ServerRules) -> RequestPlan:
@@ -74,7 +99,18 @@ def plan_request(params: SamplingParams, prompt_len: int, rules: ServerRules) ->
     check_numbers(params)
     check_tokens(params, rules)
     common, own = decode(merge(rules.defaults, params.extra_args or {}))
-    room = rules.limit - prompt_len
+    limit, limit_name = rules.limit, rules.limit_name
+    if common.cfg_scale > 0:
+        if rules.guided_limit == 0:
+            raise ParameterError(
+                "cfg_scale",
+                common.cfg_scale,
+                "a guided request takes two places in the batch and this server has one "
+                "(--max-num-seqs); send cfg_scale=0",
+            )
+        if rules.guided_limit < limit:
+            limit, limit_name = rules.guided_limit, "half of what one pass and the cache may hold"
+    room = limit - prompt_len
     max_tokens = rules.default_max_tokens if params.max_tokens is None else params.max_tokens
     gen_length, block_length, block_steps = canvas_shape(common, max_tokens, room)
     if gen_length > room:
@@ -82,8 +118,8 @@ def plan_request(params: SamplingParams, prompt_len: int, rules: ServerRules) ->
         raise ParameterError(
             name,
             gen_length,
-            f"prompt ({prompt_len} tokens) plus canvas ({gen_length}) exceed {rules.limit_name}, "
-            f"{rules.limit} tokens; ask for at most {max(room, 0)}",
+            f"prompt ({prompt_len} tokens) plus canvas ({gen_length}) exceed {limit_name}, "
+            f"{limit} tokens; ask for at most {max(room, 0)}",
         )
     return RequestPlan(
         sampler=common.sampler,
@@ -93,6 +129,7 @@ def plan_request(params: SamplingParams, prompt_len: int, rules: ServerRules) ->
         block_steps=block_steps,
         commit_order=common.commit_order,
         suppress_eos=common.suppress_eos,
+        cfg_scale=common.cfg_scale,
     )
 
 

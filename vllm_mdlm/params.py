@@ -61,7 +61,12 @@ class CommonParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         ),
     ] = "sample_first"
     cfg_scale: Annotated[
-        float, Meta(ge=0, description="Unsupervised guidance; only 0 is implemented.")
+        float,
+        Meta(
+            ge=0,
+            description="Unsupervised guidance, `uncond + (1 + cfg_scale) (cond - uncond)`, the "
+            "prompt masked in the unconditional pass; 0: none. Doubles the passes.",
+        ),
     ] = 0.0
     trace: Annotated[
         Flag, Meta(description="Per-token trace of the passes; only 0 is implemented.")
@@ -82,6 +87,7 @@ class RequestPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     block_steps: int  # passes granted to a block
     commit_order: Literal["sample_first", "position_first"]
     suppress_eos: Literal["no", "logits", "confidence"]
+    cfg_scale: float
 
     def to_wire(self) -> dict[str, Any]:
         """Plain builtins, to travel in `SamplingParams.extra_args`."""
@@ -95,7 +101,6 @@ class RequestPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 # Accepted values of the contract that are not implemented, and what to send instead.
 _NOT_IMPLEMENTED = {
     "kv_cache": ("exact", "kv_cache='exact'"),
-    "cfg_scale": (0.0, "cfg_scale=0"),
     "trace": (0, "trace=0"),
 }
 

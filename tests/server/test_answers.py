@@ -59,6 +59,19 @@ def test_token_prompt(client: openai.OpenAI, oracle: Oracle) -> None:
     assert_same(response, response.choices[0].text, oracle.answer(prompt, 8))
 
 
+def test_echo(client: openai.OpenAI, oracle: Oracle) -> None:
+    cases: list[tuple[str | list[int], str]] = [
+        ("abc", "abc"),
+        ([40, 41], oracle.decode([40, 41])),
+        ([300], ""),
+    ]
+    for prompt, text in cases:
+        answer = oracle.answer(prompt, 8).text
+        assert complete(client, prompt, 8, echo=True).choices[0].text == text + answer
+        events = complete(client, prompt, 8, echo=True, stream=True)
+        assert "".join(event.choices[0].text for event in events) == text + answer
+
+
 @pytest.mark.parametrize(("max_tokens", "gen_length"), [(13, None), (5, 32), (1, None), (40, 16)])
 def test_max_tokens_is_a_promise(
     client: openai.OpenAI, oracle: Oracle, max_tokens: int, gen_length: int | None
@@ -78,6 +91,12 @@ def test_max_tokens_is_a_promise(
         {"steps": 8},
         {"steps": 4, "block_length": 16},
         {"gen_length": 32, "block_length": 32, "steps": 5},
+        {"sampler": "margin", "steps": 16},
+        {"sampler": "left_to_right", "steps": 8},
+        {"sampler": "threshold", "threshold": 0.6},
+        {"sampler": "factor", "factor": 0.7, "block_length": 16},
+        {"sampler": "entropy_bound", "entropy_bound": 0.8},
+        {"sampler": "klass", "threshold": 0.5, "kl_threshold": 0.5, "history": 1},
     ],
 )
 def test_parameters_of_the_request(

@@ -25,13 +25,16 @@ def install() -> None:
     """Install all of them; safe to call more than once."""
     from vllm.entrypoints.openai.chat_completion import serving as chat
     from vllm.entrypoints.openai.completion import serving as completion
+    from vllm.entrypoints.openai.responses.serving import OpenAIServingResponses
     from vllm.v1.engine.async_llm import AsyncLLM
     from vllm.v1.engine.input_processor import InputProcessor
 
     wrap(AsyncLLM, "generate", _check_before_response)
+    wrap(OpenAIServingResponses, "_generate_with_builtin_tools", _check_before_events)
     wrap(InputProcessor, "_validate_model_inputs", _name_prompt)
     wrap(completion.OpenAIServingCompletion, "create_completion", _check_request)
     wrap(chat.OpenAIServingChat, "create_chat_completion", _check_request)
+    wrap(completion.OpenAIServingCompletion, "_extract_prompt_text", _echo_nothing)
     wrap(completion, "get_max_tokens", _refuse_clipping)
     wrap(chat, "get_max_tokens", _refuse_clipping)
 
@@ -42,22 +45,34 @@ def _check_before_response(original: Callable[..., Any]) -> Callable[..., Any]:
     def generate(
         self: Any, prompt: Any, sampling_params: Any, request_id: str, *args: Any, **kwargs: Any
     ) -> Any:
-        if (
-            serves_our_model(self.model_config)
-            and isinstance(sampling_params, SamplingParams)
-            and isinstance(prompt, dict)
-            and "prompt_token_ids" in prompt
-        ):
-            self.input_processor.process_inputs(
-                request_id,
-                prompt,
-                sampling_params,
-                ("generate",),
-                lora_request=kwargs.get("lora_request"),
-            )
+        if serves_our_model(self.model_config):
+            _check(self, request_id, prompt, sampling_params, kwargs.get("lora_request"))
         return original(self, prompt, sampling_params, request_id, *args, **kwargs)
 
     return generate
+
+
+def _check_before_events(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for /v1/responses, whose stream starts before it asks the engine."""
+
+    def _generate_with_builtin_tools(
+        self: Any, request_id: str, engine_input: Any, sampling_params: Any, **kwargs: Any
+    ) -> Any:
+        if serves_our_model(self.model_config):
+            lora_request = kwargs.get("lora_request")
+            _check(self.engine_client, request_id, engine_input, sampling_params, lora_request)
+        return original(self, request_id, engine_input, sampling_params, **kwargs)
+
+    return _generate_with_builtin_tools
+
+
+def _check(engine: Any, request_id: str, prompt: Any, params: Any, lora_request: Any) -> None:
+    """Do what admission will do, and forget the result."""
+    tokenized = isinstance(prompt, dict) and "prompt_token_ids" in prompt
+    if tokenized and isinstance(params, SamplingParams):
+        engine.input_processor.process_inputs(
+            request_id, prompt, params, ("generate",), lora_request=lora_request
+        )
 
 
 def _name_prompt(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,6 +88,16 @@ def _name_prompt(original: Callable[..., Any]) -> Callable[..., Any]:
             raise VLLMValidationError(str(error), parameter="prompt") from error
 
     return _validate_model_inputs
+
+
+def _echo_nothing(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A prompt of tokens without text has no text for vLLM, whose `echo` then fails."""
+
+    def _extract_prompt_text(self: Any, prompt: Any) -> str | None:
+        text: str | None = original(self, prompt)
+        return text or "" if serves_our_model(self.model_config) else text
+
+    return _extract_prompt_text
 
 
 def _refuse_clipping(original: Callable[..., int]) -> Callable[..., int]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vllm.v1.core.sched.utils import check_stop
 from vllm.v1.metrics.stats import RequestSpecDecodeMetrics
+from vllm.v1.request import Request
 
-if TYPE_CHECKING:
-    from vllm.v1.request import Request
+from vllm_mdlm.companion import COMPANION_KEY, companion_id
 
 
 def open_canvas(request: Request, mask_token_id: int, gen_length: int, block_length: int) -> None:
@@ -20,6 +18,24 @@ def open_canvas(request: Request, mask_token_id: int, gen_length: int, block_len
     request._all_token_ids.extend([mask_token_id] * gen_length)
     # vLLM's own per-request channel for passes and tokens; it travels to the response.
     request.spec_decode_metrics = RequestSpecDecodeMetrics.new(block_length)
+
+
+def make_companion(request: Request, mask_token_id: int) -> Request:
+    """The request that computes a guided request's unconditional pass: its prompt is masked."""
+    assert request.sampling_params is not None
+    params = request.sampling_params.clone()
+    params.extra_args = {COMPANION_KEY: request.request_id}
+    params.logprobs = None
+    return Request(
+        request_id=companion_id(request.request_id),
+        prompt_token_ids=[mask_token_id] * request.num_prompt_tokens,
+        sampling_params=params,
+        pooling_params=None,
+        client_index=request.client_index,
+        arrival_time=request.arrival_time,
+        lora_request=request.lora_request,
+        priority=request.priority,
+    )
 
 
 def write_output(request: Request, token_id: int) -> None:

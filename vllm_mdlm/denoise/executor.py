@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from vllm.v1.worker.gpu.sample.output import SamplerOutput
 
+from vllm_mdlm.denoise.guidance import Companions, guide
 from vllm_mdlm.denoise.logprobs import LogprobStore
 from vllm_mdlm.denoise.passes import PassView
 from vllm_mdlm.denoise.proposal import Proposal, Proposer
-from vllm_mdlm.denoise.slots import FLOAT_FIELDS, INT, MOVING, SlotTable
+from vllm_mdlm.denoise.slots import FLOAT, FLOAT_FIELDS, INT, MOVING, SlotTable
 from vllm_mdlm.kernels.noise import row_keys, uniform
 from vllm_mdlm.params import RequestPlan
 from vllm_mdlm.samplers.base import BlockView, Sampler
@@ -50,6 +51,7 @@ class DenoisingExecutor:
         self.tokens = tokens
         self.propose = Proposer(slots, tokens, vocab_size)
         self.logprobs = LogprobStore(num_slots, slots.device)
+        self.companions = Companions(num_slots)
         self.view: PassView | None = None
         self._samplers = list(samplers().values())
         self._resets: list[tuple[int, int, int]] = []
@@ -95,11 +97,19 @@ class DenoisingExecutor:
         for slot, start, end in self._resets:
             self.req_states.all_token_ids.gpu[slot, start:end] = self.tokens.mask
         self._resets.clear()
+        for slot, companion in self.companions.take_new_pairs():
+            # Prompt lengths are equal, so the canvases lie at the same positions.
+            start, end = self.slots.ints[slot, [INT["prompt_len"], INT["canvas_end"]]].tolist()
+            canvas = self.req_states.all_token_ids.gpu[slot, start:end]
+            self.req_states.all_token_ids.gpu[companion, start:end] = canvas
 
     def __call__(self, logits: torch.Tensor, input_batch: InputBatch) -> SamplerOutput:
         view, self.view = self.view, None
         if view is None:
             return _nothing(input_batch.num_reqs, logits.device)
+        if view.guidance is not None:
+            rows = view.slots[view.rows[view.guidance.rows] // view.masked.shape[1]]
+            logits = guide(logits, view.guidance, self.slots.floats[rows, FLOAT["cfg_scale"]])
         present = np.unique(self.slots.host.sampler[view.slots_np]).tolist()
         needs = frozenset().union(*(self._samplers[index].needs for index in present))
         all_token_ids = self.req_states.all_token_ids.gpu
@@ -172,9 +182,11 @@ class DenoisingExecutor:
         slots = view.slots[view.rows // block_length]
         positions = view.positions.flatten()[view.rows]
         current = all_tokens[slots, positions]
-        all_tokens[slots, positions] = torch.where(
-            chosen, proposal.token.to(current.dtype), current
-        )
+        tokens = torch.where(chosen, proposal.token.to(current.dtype), current)
+        all_tokens[slots, positions] = tokens
+        if view.guidance is not None:
+            rows = view.guidance.rows
+            all_tokens[view.guidance.slots, positions[rows]] = tokens[rows]
         if self.logprobs.any_wanted(view.slots_np):
             wanted = torch.from_numpy(self.logprobs.wanted[view.slots_np] >= 0).to(commit.device)
             rows = (chosen & wanted[view.rows // block_length]).nonzero().squeeze(1)
@@ -187,7 +199,7 @@ class DenoisingExecutor:
         """Send the tokens that became final and move every request on."""
         ints = view.ints
         width = view.masked.shape[1]
-        open_positions = view.masked & ~commit
+        open_positions = view.undecided & ~commit
         num_inside = view.inside.sum(dim=1)
         offsets = torch.arange(width, device=commit.device)
         first_open = torch.where(open_positions, offsets, width).amin(dim=1)
@@ -223,6 +235,7 @@ class DenoisingExecutor:
     ) -> None:
         """Advance the pass counters; a finished block hands over to the next."""
         ints = view.ints
+        taken = 1 if view.active is None else view.active.long()
         next_start = ints[:, INT["block_start"]] + num_inside
         left = ints[:, INT["canvas_end"]] - next_start
         moving = torch.stack(
@@ -233,7 +246,7 @@ class DenoisingExecutor:
                     torch.minimum(left, ints[:, INT["block_length"]]),
                     ints[:, INT["block_masked"]],
                 ),
-                torch.where(done, 0, ints[:, INT["block_pass"]] + 1),
+                torch.where(done, 0, ints[:, INT["block_pass"]] + taken),
                 num_final,
             ],
             dim=1,

@@ -10,6 +10,7 @@ from vllm.v1.worker.gpu.attn_utils import build_attn_metadata
 from vllm.v1.worker.gpu.model_states.interface import ModelState
 
 from vllm_mdlm.admission import PLAN_KEY
+from vllm_mdlm.companion import COMPANION_KEY
 from vllm_mdlm.compat import cpu_runner
 from vllm_mdlm.denoise.executor import DenoisingExecutor
 from vllm_mdlm.denoise.passes import plan_pass
@@ -60,9 +61,13 @@ class DenoisingModelState(ModelState):
 
     def add_request(self, req_index: int, new_req_data: NewRequestData) -> None:
         params = new_req_data.sampling_params
-        plan = (params.extra_args or {}).get(PLAN_KEY) if params is not None else None
+        arguments = (params.extra_args or {}) if params is not None else {}
+        wire = arguments.get(PLAN_KEY)
+        plan = None if wire is None else RequestPlan.from_wire(wire)
+        if COMPANION_KEY in arguments or (plan is not None and plan.cfg_scale > 0):
+            self.executor.companions.add(new_req_data.req_id, req_index)
         if params is None or plan is None:
-            # vLLM's own warm-up requests have no canvas.
+            # Companions decide nothing, and vLLM's own warm-up requests have no canvas.
             self.executor.vacate(req_index)
             return
         assert new_req_data.prefill_token_ids is not None
@@ -70,9 +75,10 @@ class DenoisingModelState(ModelState):
         num_final = next(
             (index for index, token in enumerate(canvas) if token == self.tokens.mask), len(canvas)
         )
-        self.executor.add_canvas(
-            req_index, RequestPlan.from_wire(plan), new_req_data.prompt_len, num_final, params
-        )
+        self.executor.add_canvas(req_index, plan, new_req_data.prompt_len, num_final, params)
+
+    def remove_request(self, req_id: str) -> None:
+        self.executor.companions.remove(req_id)
 
     def apply_staged_writes(self) -> None:
         self.executor.flush()
@@ -84,6 +90,7 @@ class DenoisingModelState(ModelState):
             return {}
         view = plan_pass(
             self.slots,
+            self.executor.companions,
             input_batch.idx_mapping,
             input_batch.idx_mapping_np,
             input_batch.query_start_loc[:-1],

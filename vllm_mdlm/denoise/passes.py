@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from vllm_mdlm.denoise.guidance import NO_SLOT, Companions, Guidance
 from vllm_mdlm.denoise.slots import INT, SlotTable
 
 
@@ -18,13 +19,17 @@ class PassView(NamedTuple):
     ints: torch.Tensor  # [R, F] int64, gathered slot state before the pass
     positions: torch.Tensor  # [R, B] int64, position in prompt plus canvas
     inside: torch.Tensor  # [R, B] bool, False on padding
-    masked: torch.Tensor  # [R, B] bool
+    undecided: torch.Tensor  # [R, B] bool, still a mask
+    masked: torch.Tensor  # [R, B] bool, undecided and may be committed in this pass
+    active: torch.Tensor | None  # [R] bool, takes this pass; None: all do
     rows: torch.Tensor  # [N] int64, flat index into [R, B] of every logits row
-    query_indices: torch.Tensor  # [N] int64, index of every logits row in the model's output
+    query_indices: torch.Tensor  # [N + G] int64, logits rows in the model's output
+    guidance: Guidance | None  # where G requests' rows are guided
 
 
 def plan_pass(
     table: SlotTable,
+    companions: Companions,
     slots: torch.Tensor,
     slots_np: np.ndarray,
     query_starts: torch.Tensor,
@@ -36,6 +41,7 @@ def plan_pass(
 
     Args:
         table: state of every slot.
+        companions: of guided requests.
         slots: [R] slots in the batch, on the device; `slots_np` the same on the host.
         query_starts: [R] index of every request's first token in the model's input.
         span_starts: [S] position of that token in the request, by slot.
@@ -45,17 +51,59 @@ def plan_pass(
     slots = slots.long()
     ints = table.ints[slots]
     block_start = ints[:, INT["block_start"]]
-    block_length = int(table.host.block_length[slots_np].max())
-    offsets = torch.arange(block_length, device=slots.device)
-    positions = block_start.unsqueeze(1) + offsets
+    width = max(1, int(table.host.block_length[slots_np].max()))
+    positions = block_start.unsqueeze(1) + torch.arange(width, device=slots.device)
     block_end = torch.minimum(
         block_start + ints[:, INT["block_length"]], ints[:, INT["canvas_end"]]
     )
     inside = positions < block_end.unsqueeze(1)
     safe_positions = positions.clamp(max=all_token_ids.shape[1] - 1)
     tokens = all_token_ids[slots.unsqueeze(1), safe_positions]
-    masked = inside & (tokens == mask_token_id)
+    masked = undecided = inside & (tokens == mask_token_id)
+    companion_row = _companion_rows(companions, table, slots_np)
+    active = None
+    if companion_row is not None:
+        # A guided request whose companion is not in this batch waits for it.
+        waits = table.host.guided[slots_np] & (companion_row < 0)
+        active = torch.from_numpy(~waits).to(slots.device)
+        masked = undecided & active.unsqueeze(1)
     rows = masked.flatten().nonzero().squeeze(1)
     first_query = query_starts[: len(slots)].long() - span_starts[slots].long()
-    query_indices = (positions + first_query.unsqueeze(1)).flatten()[rows]
-    return PassView(slots, slots_np, ints, safe_positions, inside, masked, rows, query_indices)
+    row_positions = positions.flatten()[rows]
+    request = rows // width
+    query_indices = row_positions + first_query[request]
+    guidance = None
+    if companion_row is not None:
+        companion = torch.from_numpy(companion_row).to(slots.device)[request]
+        guided = (companion >= 0).nonzero().squeeze(1)
+        companion = companion[guided]
+        guidance = Guidance(
+            guided, slots[companion], row_positions[guided] + first_query[companion]
+        )
+        query_indices = torch.cat([query_indices, guidance.query_indices])
+    return PassView(
+        slots,
+        slots_np,
+        ints,
+        safe_positions,
+        inside,
+        undecided,
+        masked,
+        active,
+        rows,
+        query_indices,
+        guidance,
+    )
+
+
+def _companion_rows(
+    companions: Companions, table: SlotTable, slots_np: np.ndarray
+) -> np.ndarray | None:
+    """Batch row of every request's companion, [R]; -1 for none, None when nothing is guided."""
+    if not table.host.guided[slots_np].any():
+        return None
+    row_of_slot = np.full(len(companions.slot_of) + 1, NO_SLOT, dtype=np.int64)
+    row_of_slot[slots_np] = np.arange(len(slots_np))
+    # NO_SLOT indexes the last element, which stays NO_SLOT.
+    rows: np.ndarray = row_of_slot[companions.slot_of[slots_np]]
+    return rows

@@ -8,6 +8,7 @@ preemption are vLLM's.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from vllm.v1.core.sched.scheduler import Scheduler
@@ -16,7 +17,13 @@ from vllm.v1.request import Request, RequestStatus
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
 from vllm_mdlm.admission import PLAN_KEY
-from vllm_mdlm.compat.requests import drop_stop_token, must_stop, open_canvas, write_output
+from vllm_mdlm.compat.requests import (
+    drop_stop_token,
+    make_companion,
+    must_stop,
+    open_canvas,
+    write_output,
+)
 from vllm_mdlm.params import RequestPlan
 
 if TYPE_CHECKING:
@@ -33,34 +40,74 @@ class SpanScheduler(Scheduler):
         self._mask_token_id = int(self.vllm_config.model_config.hf_config.mask_token_id)
         self._pass_stats: SpecDecodingStats | None = None
         self._trimmed: set[str] = set()
+        self._guided_by: dict[str, str] = {}  # request id -> its companion's
+        self._companion_of: dict[str, str] = {}  # and back
 
     def add_request(self, request: Request) -> None:
-        """Give a new request its canvas, then queue it."""
+        """Give a new request its canvas, then queue it, and its companion if it is guided."""
         params = request.sampling_params
         assert params is not None
         assert params.extra_args is not None
         plan = RequestPlan.from_wire(params.extra_args[PLAN_KEY])
         open_canvas(request, self._mask_token_id, plan.gen_length, plan.block_length)
         super().add_request(request)
+        if plan.cfg_scale > 0:
+            companion = make_companion(request, self._mask_token_id)
+            open_canvas(companion, self._mask_token_id, plan.gen_length, plan.block_length)
+            self._guided_by[request.request_id] = companion.request_id
+            self._companion_of[companion.request_id] = request.request_id
+            super().add_request(companion)
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
-        self._postpone_spans_over_budget()
+        self._postpone()
         return super().schedule(throttle_prefills)
 
-    def _postpone_spans_over_budget(self) -> None:
-        """Hold back running requests whose whole span does not fit in this step.
+    def _postpone(self) -> None:
+        """Hold back running requests whose whole span does not fit in this step, and guided ones
+        that are not together with their companion.
 
         The base class would give the last one a part of its span. First come, first served: a
         request that fits behind one that does not may go ahead, and the first always fits.
         """
         budget = self.max_num_scheduled_tokens
         for request in self.running:
-            span = request.num_tokens - request.num_computed_tokens
-            if span <= budget:
+            if request.request_id in self._companion_of:
+                continue  # goes with its request
+            together = [request]
+            if request.request_id in self._guided_by:
+                together.append(self.requests[self._guided_by[request.request_id]])
+            span = sum(one.num_tokens - one.num_computed_tokens for one in together)
+            if span <= budget and together[-1].status == RequestStatus.RUNNING:
                 budget -= span
             else:
-                # schedule() advances current_step before it compares.
-                request.next_decode_eligible_step = self.current_step + 2
+                for one in together:
+                    self._skip_step(one)
+        for companion_id, request_id in self._companion_of.items():
+            if self.requests[request_id].status != RequestStatus.RUNNING:
+                self._skip_step(self.requests[companion_id])
+
+    def _skip_step(self, request: Request) -> None:
+        # schedule() advances current_step before it compares.
+        request.next_decode_eligible_step = self.current_step + 2
+
+    def finish_requests(
+        self, request_ids: str | Iterable[str] | None, finished_status: RequestStatus
+    ) -> list[Request]:
+        """Finish requests; companions end with theirs and are not finished by name."""
+        if request_ids is None:
+            request_ids = list(self.requests)
+        elif isinstance(request_ids, str):
+            request_ids = (request_ids,)
+        own = [name for name in request_ids if name not in self._companion_of]
+        return super().finish_requests(own, finished_status)
+
+    def _free_request(self, request: Request, delay_free_blocks: bool = False) -> Any:
+        freed = super()._free_request(request, delay_free_blocks)
+        companion_id = self._guided_by.pop(request.request_id, None)
+        if companion_id is not None:
+            del self._companion_of[companion_id]
+            super().finish_requests(companion_id, RequestStatus.FINISHED_ABORTED)
+        return freed
 
     def _update_after_schedule(self, scheduler_output: SchedulerOutput) -> None:
         super()._update_after_schedule(scheduler_output)
@@ -92,7 +139,8 @@ class SpanScheduler(Scheduler):
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
     ) -> None:
         for req_id in scheduler_output.num_scheduled_tokens:
-            request = self.requests.get(req_id)
+            # The pass of a companion is a pass of its request.
+            request = self.requests.get(self._companion_of.get(req_id, req_id))
             if request is None or request.is_finished():
                 continue
             metrics = request.spec_decode_metrics

@@ -36,7 +36,7 @@ INT = {name: column for column, name in enumerate(INT_FIELDS)}
 MOVING = slice(INT["block_start"], len(INT_FIELDS))
 """Columns that a pass changes."""
 
-FLOAT_FIELDS = ("temperature", "top_p", "top_k", "min_p")
+FLOAT_FIELDS = ("temperature", "top_p", "top_k", "min_p", "cfg_scale")
 FLOAT = {name: column for column, name in enumerate(FLOAT_FIELDS)}
 """Columns of `SlotTable.floats`; the sampler's own parameters follow, in its struct's order."""
 
@@ -58,6 +58,7 @@ class HostSlots(NamedTuple):
     suppress_eos: np.ndarray  # [S] int64, index into SUPPRESS_EOS
     draws: np.ndarray  # [S] bool, temperature above 0
     filters: np.ndarray  # [S] bool, and top_p, top_k or min_p cut the distribution
+    guided: np.ndarray  # [S] bool, cfg_scale above 0
 
 
 class SlotTable:
@@ -77,6 +78,7 @@ class SlotTable:
             np.zeros(num_slots, dtype=np.int64),
             np.zeros(num_slots, dtype=np.int64),
             np.zeros(num_slots, dtype=np.int64),
+            np.zeros(num_slots, dtype=np.bool_),
             np.zeros(num_slots, dtype=np.bool_),
             np.zeros(num_slots, dtype=np.bool_),
         )
@@ -112,13 +114,14 @@ class SlotTable:
             "block_pass": 0,
             "num_final": num_final,
         }
-        floats = [params.temperature, params.top_p, params.top_k, params.min_p]
+        floats = [params.temperature, params.top_p, params.top_k, params.min_p, plan.cfg_scale]
         own = list(plan.sampler_params.values())
         padding = [0.0] * (self.floats.shape[1] - len(floats) - len(own))
         draws = params.temperature > 0
         self.host.sampler[slot] = sampler_ids()[plan.sampler]
         self.host.block_length[slot] = plan.block_length
         self.host.suppress_eos[slot] = SUPPRESS_EOS[plan.suppress_eos]
+        self.host.guided[slot] = plan.cfg_scale > 0
         self.host.draws[slot] = draws
         self.host.filters[slot] = draws and (
             params.top_p < 1 or params.top_k > 0 or params.min_p > 0
@@ -130,7 +133,7 @@ class SlotTable:
         self.host.sampler[slot] = 0
         self.host.block_length[slot] = 0
         self.host.suppress_eos[slot] = 0
-        self.host.draws[slot] = self.host.filters[slot] = False
+        self.host.draws[slot] = self.host.filters[slot] = self.host.guided[slot] = False
         self._staged.append((slot, [0] * len(INT_FIELDS), [0.0] * self.floats.shape[1]))
 
     def flush(self) -> None:

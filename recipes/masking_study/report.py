@@ -1,0 +1,83 @@
+"""Tables and plots of a study from the counts that its runs wrote."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("agg")
+from matplotlib import pyplot
+from scipy.stats import binomtest
+
+from recipes.masking_study.run import RESULTS, Result
+
+Key = tuple[str, str, int | None]
+
+
+def read_results(out: Path) -> list[Result]:
+    """The counts of all runs under a folder."""
+    lines = [line for p in sorted(out.glob(f"*/{RESULTS}")) for line in p.open()]
+    records = map(json.loads, lines)
+    return [Result(**{k: r[k] for k in Result._fields}) for r in records]
+
+
+def pooled(results: list[Result]) -> dict[Key, tuple[int, int]]:
+    """(right, count) by scheme, order and difficulty, summed over seeds."""
+    sums = defaultdict[Key, list[int]](lambda: [0, 0])
+    for r in results:
+        sums[r.scheme, r.order, r.difficulty][0] += r.right
+        sums[r.scheme, r.order, r.difficulty][1] += r.count
+    return {key: (right, count) for key, (right, count) in sums.items()}
+
+
+def interval(right: int, count: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share; puzzles of all seeds are taken as independent."""
+    found = binomtest(right, count).proportion_ci(method="wilson")
+    return found.low, found.high
+
+
+def table(results: list[Result]) -> str:
+    """A Markdown table: one line a scheme and order, one column a stratum."""
+    sums = pooled(results)
+    columns = sorted({k[2] for k in sums}, key=lambda d: -1 if d is None else d)
+    lines = sorted({k[:2] for k in sums})
+    head = ["natural" if d is None else f"≥ {d}" for d in columns]
+    text = [f"| scheme | order | {' | '.join(head)} |", "| --- " * (2 + len(columns)) + "|"]
+    for scheme, order in lines:
+        cells = []
+        for difficulty in columns:
+            right, count = sums[scheme, order, difficulty]
+            low, high = interval(right, count)
+            cells.append(f"{right / count:.3f} ({low:.3f}–{high:.3f})")  # noqa: RUF001
+        text.append(f"| {scheme} | {order} | {' | '.join(cells)} |")
+    return "\n".join(text) + "\n"
+
+
+def plot(results: list[Result], path: Path) -> None:
+    """Accuracy against difficulty, one panel an order, one line a scheme, 95 % intervals."""
+    sums = pooled(results)
+    orders = sorted({k[1] for k in sums})
+    figure, axes = pyplot.subplots(
+        1, len(orders), figsize=(4 * len(orders), 3.5), sharey=True, squeeze=False
+    )
+    for axis, order in zip(axes[0], orders, strict=True):
+        for scheme in sorted({k[0] for k in sums}):
+            points = sorted(
+                (d, *v)
+                for (s, o, d), v in sums.items()
+                if (s, o) == (scheme, order) and d is not None
+            )
+            share = [right / count for _, right, count in points]
+            bounds = [interval(right, count) for _, right, count in points]
+            below = [s - low for s, (low, _) in zip(share, bounds, strict=True)]
+            above = [high - s for s, (_, high) in zip(share, bounds, strict=True)]
+            x = [d for d, _, _ in points]
+            axis.errorbar(x, share, yerr=(below, above), marker="o", capsize=2, label=scheme)
+        axis.set(title=order, xlabel="difficulty at least", ylim=(-0.03, 1.03))
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("exact match")
+    axes[0][-1].legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)

@@ -1,0 +1,143 @@
+"""The study from settings to table, on a task small enough to learn in seconds."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from recipes.masking_study.decoders import torch_decoder
+from recipes.masking_study.report import interval, plot, pooled, read_results, table
+from recipes.masking_study.run import LOG, evaluate, lowest_nll, run_folder, train
+from recipes.masking_study.settings import Decoding, Study, load_study
+from recipes.masking_study.source import TaskSource, Vocabulary, held_out_examples, rows_of
+from recipes.masking_study.tasks import Task, build_task
+from recipes.train.settings import (
+    ModelSettings,
+    OptimSettings,
+    PaplMasking,
+    PumaMasking,
+    RandomMasking,
+    RunSettings,
+    TaskData,
+)
+
+DATA = TaskData(task="addition", size=1, examples=50, batch=16)
+ORDERS = ("low_confidence", "max_logit", "random", "left_to_right", "oracle")
+STUDY = Study(
+    model=ModelSettings(
+        d_model=32, n_layers=1, n_heads=1, n_kv_heads=1, mlp_hidden_size=64, vocab_size=16
+    ),
+    data=DATA,
+    optim=OptimSettings(steps=200, learning_rate=1e-2, warm_up=5, ema=0.9, method="muon"),
+    run=RunSettings(probe_every=50, checkpoint_every=100, precision="float32"),
+    schemes={
+        "random": RandomMasking(),
+        "papl": PaplMasking(),
+        "puma": PumaMasking(stages_start=1, stages_end=2, stages_increment=1),
+    },
+    seeds=(41,),
+    test=Decoding(orders=ORDERS, strata=(1,), natural=40, per_stratum=20),
+)
+
+
+@pytest.mark.parametrize("name", ["addition_small", "addition_full"])
+def test_the_settings_files_decode(name: str) -> None:
+    study = load_study(Path(f"recipes/masking_study/{name}.toml"))
+    vocabulary = Vocabulary(build_task(study.data))
+    assert len(vocabulary.names) <= study.model.vocab_size
+    assert {type(s) for s in study.schemes.values()} == {RandomMasking, PaplMasking, PumaMasking}
+
+
+def test_unknown_settings_are_refused(tmp_path: Path) -> None:
+    text = Path("recipes/masking_study/addition_small.toml").read_text()
+    path = tmp_path / "study.toml"
+    path.write_text(text.replace("per_stratum", "per_strata"))
+    with pytest.raises(msgspec.ValidationError, match="per_strata"):
+        load_study(path)
+
+
+def test_every_epoch_has_every_example_once_in_another_order() -> None:
+    task = build_task(DATA)
+    source = TaskSource(DATA, task, Vocabulary(task), seed=0)
+    rows = torch.cat([source.batch(step).tokens for step in range(25)])
+    epochs = rows.view(8, 50, -1)
+    first = sorted(epochs[0].tolist())
+    assert all(sorted(epoch.tolist()) == first for epoch in epochs)
+    assert not torch.equal(epochs[0], epochs[1])
+    assert torch.equal(source.batch(7).tokens, rows[7 * 16 : 8 * 16])
+
+
+def test_only_the_answer_is_maskable() -> None:
+    task = build_task(DATA)
+    batch = TaskSource(DATA, task, Vocabulary(task), seed=0).batch(0)
+    assert batch.maskable.tolist() == [[False] * 4 + [True] * 2] * 16
+
+
+@pytest.mark.parametrize("name", ["listops", "maze", "countdown"])
+def test_symbols_survive_ids_and_the_written_tokenizer(name: str) -> None:
+    size = {"listops": 3, "maze": 3, "countdown": 4}[name]
+    task: Task = build_task(TaskData(task=name, size=size, examples=1, batch=1))
+    vocabulary = Vocabulary(task)
+    (example,) = held_out_examples(task, 1, None)
+    ids = vocabulary.encode(example.prompt)
+    assert vocabulary.decode(ids) == example.prompt
+    tokenizer = vocabulary.tokenizer()
+    assert tokenizer.encode("".join(example.prompt), add_special_tokens=False) == ids
+    assert tokenizer.decode(ids) == "".join(example.prompt)
+
+
+def test_test_sets_are_the_same_every_time() -> None:
+    task = build_task(DATA)
+    assert held_out_examples(task, 9, 1) == held_out_examples(task, 9, 1)
+    assert all(e.difficulty >= 1 for e in held_out_examples(task, 9, 1))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("study")
+    for scheme in STUDY.schemes:
+        train(STUDY, scheme, 41, out)
+        evaluate(STUDY, scheme, 41, out, "torch")
+    return out
+
+
+def test_runs_write_counts_a_table_and_a_plot(finished: Path) -> None:
+    results = read_results(finished)
+    assert len(results) == 3 * 5 * 2
+    assert {(r.count, r.difficulty) for r in results} == {(40, None), (20, 1)}
+    text = table(results)
+    assert text.count("\n") == 2 + 3 * 5
+    assert "| papl | oracle |" in text
+    plot(results, finished / "plot.png")
+    assert (finished / "plot.png").stat().st_size > 5000
+
+
+def test_the_kept_model_is_the_one_of_the_lowest_probe(finished: Path) -> None:
+    folder = run_folder(finished, "random", 41)
+    nll = [r["nll"] for r in map(json.loads, (folder / LOG).open()) if "nll" in r]
+    assert len(nll) == 4
+    assert lowest_nll(folder / LOG) == min(nll) < nll[0]
+
+
+def test_training_learns_one_digit_addition(finished: Path) -> None:
+    sums = pooled(read_results(finished))
+    assert sums["random", "oracle", None][0] > 15
+
+
+def test_each_order_fills_every_cell(finished: Path) -> None:
+    task = build_task(DATA)
+    vocabulary = Vocabulary(task)
+    answer = torch_decoder(run_folder(finished, "random", 41) / "model", vocabulary)
+    examples = held_out_examples(task, 5, None)
+    for order in ORDERS:
+        found = answer(examples, order)
+        assert [len(a) for a in found] == [2] * 5
+        assert found == answer(examples, order)
+    assert rows_of(examples, vocabulary).shape == (5, 6)
+
+
+def test_the_interval_is_wilsons() -> None:
+    assert interval(0, 100) == pytest.approx((0.0, 0.0370), abs=1e-3)
+    assert interval(98, 100) == pytest.approx((0.9300, 0.9945), abs=1e-3)
