@@ -21,7 +21,6 @@ QUESTION = "What is 4871 + 359?"
 SAMPLERS = ("low_confidence", "threshold")
 MAX_TOKENS = 96
 # vLLM's default takes nine tenths of the memory, and does not start where less than that is free.
-CACHE_BYTES = 2**28
 
 
 def ask(client: OpenAI, model: str, question: str, sampler: str) -> str:
@@ -64,7 +63,7 @@ def main() -> None:
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))
 
     name = args.model.resolve().name
-    options = ("--served-model-name", name, "--kv-cache-memory-bytes", str(CACHE_BYTES))
+    options = ("--served-model-name", name)
     print("vllm serve", args.model, *options, flush=True)
     try:
         with serve(args.model, *options) as server:

@@ -16,6 +16,7 @@ def register() -> None:
     from vllm import ModelRegistry
 
     from vllm_mdlm import compat
+    from vllm_mdlm.models import cpu_ops
     from vllm_mdlm.models.config import LLaDAConfig
 
     compat.register_config(LLaDAConfig)
@@ -23,3 +24,4 @@ def register() -> None:
         if name not in ModelRegistry.get_supported_archs():
             ModelRegistry.register_model(name, location)
     compat.install()
+    cpu_ops.register()

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psutil
+import torch
+import vllm.envs as envs
+from vllm.config import CompilationMode
 from vllm.logger import init_logger
 from vllm.model_executor.models.config import VerifyAndUpdateConfig
+from vllm.platforms import current_platform
 
 from vllm_mdlm import compat
 from vllm_mdlm.admission import DEFAULTS_KEY, server_defaults
@@ -17,6 +22,15 @@ if TYPE_CHECKING:
     from vllm.config import ModelConfig, VllmConfig
 
 logger = init_logger(__name__)
+
+CPU_KERNELS = "mdlm_cpu"
+"""Provider under which `models.cpu_ops` offers vLLM's own CPU kernels."""
+
+CPU_CACHE_SHARE = 0.25
+"""Share of the free memory that the cache may take by default on a CPU."""
+
+CPU_BLOCK_TOKENS = 128
+"""Tokens of a cache block on a CPU, at most, where none is asked for."""
 
 
 class DenoisingConfig(VerifyAndUpdateConfig):
@@ -34,6 +48,8 @@ class DenoisingConfig(VerifyAndUpdateConfig):
         _check_defaults(vllm_config)
         _set_token_ids(vllm_config.model_config)
         _set_scheduling(vllm_config)
+        if current_platform.is_cpu():
+            _set_cpu_defaults(vllm_config)
         compat.install_front_end()
 
 
@@ -62,6 +78,38 @@ def _set_token_ids(model_config: ModelConfig) -> None:
     tokens = special_tokens(model_config.hf_config, tokenizer)
     model_config.hf_config.mask_token_id = tokens.mask
     model_config.hf_config.eot_token_id = tokens.eot
+
+
+def _set_cpu_defaults(vllm_config: VllmConfig) -> None:
+    """What lets a server start with no further flag on a machine that does other things too.
+
+    vLLM would reserve nearly all memory for the cache, and compile with Inductor, which takes
+    longer than it saves here and needs a C++ compiler. Both can be asked for.
+    """
+    cache = vllm_config.cache_config
+    if cache.kv_cache_memory_bytes is None and not envs.VLLM_CPU_KVCACHE_SPACE:
+        wanted = vllm_config.scheduler_config.max_num_seqs * _context_bytes(vllm_config)
+        room = int(psutil.virtual_memory().available * CPU_CACHE_SHARE)
+        cache.kv_cache_memory_bytes = max(min(wanted, room), _context_bytes(vllm_config))
+        logger.info(
+            "KV cache: %.2f GiB (--kv-cache-memory-bytes sets another size).",
+            cache.kv_cache_memory_bytes / 2**30,
+        )
+    if vllm_config.compilation_config.mode is None:
+        vllm_config.compilation_config.mode = CompilationMode.NONE
+        priority = vllm_config.kernel_config.ir_op_priority
+        priority.rms_norm = priority.rms_norm or [CPU_KERNELS]
+        priority.fused_add_rms_norm = priority.fused_add_rms_norm or [CPU_KERNELS]
+
+
+def _context_bytes(vllm_config: VllmConfig) -> int:
+    """Cache that one request of the whole context takes on a rank, with a spare block."""
+    model, parallel = vllm_config.model_config, vllm_config.parallel_config
+    tokens = model.max_model_len + 2 * CPU_BLOCK_TOKENS
+    heads = model.get_num_kv_heads(parallel)
+    assert isinstance(model.dtype, torch.dtype)
+    width = model.get_head_size() * model.dtype.itemsize
+    return int(2 * model.get_num_layers(parallel) * heads * width * tokens)
 
 
 def _set_scheduling(vllm_config: VllmConfig) -> None:

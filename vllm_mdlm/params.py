@@ -158,13 +158,17 @@ def merge(defaults: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str
     """A request's arguments over the server's defaults.
 
     Defaults that belong to the default sampler alone are dropped when the request names another
-    sampler, so a server-wide `threshold` does not make `sampler=random` an error.
+    sampler, so a server-wide `threshold` does not make `sampler=random` an error. A default block
+    is shortened to a smaller canvas, as the built-in one is.
     """
     merged = dict(defaults)
     chosen = arguments.get("sampler", defaults.get("sampler"))
     if chosen != defaults.get("sampler", CommonParams().sampler):
         common_names = {field.name for field in msgspec.structs.fields(CommonParams)}
         merged = {name: value for name, value in merged.items() if name in common_names}
+    block_length, gen_length = merged.get("block_length"), arguments.get("gen_length")
+    if isinstance(block_length, int) and isinstance(gen_length, int) and gen_length > 0:
+        merged["block_length"] = min(block_length, gen_length)
     return merged | dict(arguments)
 
 

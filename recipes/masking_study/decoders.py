@@ -73,7 +73,7 @@ def plugin_decoder(folder: Path, vocabulary: Vocabulary, seed: int = 0) -> Decod
 
     Raises ValueError for ``max_logit`` and ``oracle``, which are no samplers of the plugin.
     """
-    from vllm import LLM, SamplingParams
+    from vllm import LLM, SamplingParams, TokensPrompt
 
     llm = LLM(model=str(folder), dtype="float32", enforce_eager=True)
 
@@ -87,7 +87,7 @@ def plugin_decoder(folder: Path, vocabulary: Vocabulary, seed: int = 0) -> Decod
         params = SamplingParams(
             temperature=0.0, max_tokens=cells, ignore_eos=True, seed=seed, extra_args=extra
         )
-        prompts = [{"prompt_token_ids": vocabulary.encode(e.prompt)} for e in examples]
+        prompts = [TokensPrompt(prompt_token_ids=vocabulary.encode(e.prompt)) for e in examples]
         outputs = llm.generate(prompts, params)
         return [vocabulary.decode(o.outputs[0].token_ids) for o in outputs]
 

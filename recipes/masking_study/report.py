@@ -27,7 +27,7 @@ def pooled(results: list[Result]) -> dict[Key, tuple[int, int]]:
     sums = defaultdict[Key, list[int]](lambda: [0, 0])
     for r in results:
         sums[r.scheme, r.order, r.difficulty][0] += r.right
-        sums[r.scheme, r.order, r.difficulty][1] += r.count
+        sums[r.scheme, r.order, r.difficulty][1] += r.puzzles
     return {key: (right, count) for key, (right, count) in sums.items()}
 
 

@@ -23,13 +23,13 @@ DECODERS = {"torch": torch_decoder, "plugin": plugin_decoder}
 
 
 class Result(NamedTuple):
-    """``right`` of ``count`` puzzles; difficulty None is the training distribution."""
+    """``right`` of ``puzzles``; difficulty None is the training distribution."""
 
     scheme: str
     seed: int
     order: Order
     difficulty: int | None
-    count: int
+    puzzles: int
     right: int
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from recipes.train.decode import decode
 from recipes.train.layout import read_model
@@ -52,7 +52,7 @@ def answers(
             out = decode(model, rows.to(device), first, mask, block_length, per_pass)
             for (i, _), row in zip(part, out.tokens[:, first:].tolist(), strict=True):
                 end = row.index(eos) if eos in row else len(row)
-                texts[i] = tokenizer.decode(row[:end])
+                texts[i] = str(tokenizer.decode(row[:end]))
     return texts
 
 
@@ -78,7 +78,7 @@ def main() -> None:
     args = parser.parse_args()
     questions = list(held_out(args.questions, args.seed))
     model = read_model(args.model, getattr(torch, args.dtype))
-    tokenizer = AutoTokenizer.from_pretrained(args.model)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(args.model)
     texts = answers(model, tokenizer, questions, args.gen_length, args.block_length, args.per_pass)
     verdicts = [check(q, t) for q, t in zip(questions, texts, strict=True)]
     for kind in sorted({q.kind for q in questions}):

@@ -55,6 +55,9 @@ class Transformer(nn.Module):
 class LLaDA(nn.Module):
     """A mask predictor: logits for every position from the whole sequence, no causal mask."""
 
+    cos: torch.Tensor
+    sin: torch.Tensor
+
     def __init__(self, s: ModelSettings) -> None:
         super().__init__()
         self.settings = s

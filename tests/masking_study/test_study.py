@@ -106,7 +106,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_runs_write_counts_a_table_and_a_plot(finished: Path) -> None:
     results = read_results(finished)
     assert len(results) == 3 * 5 * 2
-    assert {(r.count, r.difficulty) for r in results} == {(40, None), (20, 1)}
+    assert {(r.puzzles, r.difficulty) for r in results} == {(40, None), (20, 1)}
     text = table(results)
     assert text.count("\n") == 2 + 3 * 5
     assert "| papl | oracle |" in text

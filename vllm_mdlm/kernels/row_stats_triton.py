@@ -74,6 +74,36 @@ def _drawn_token(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def _fold_block(  # type: ignore[no-untyped-def]
+    logit,
+    lanes,
+    top,
+    second,
+    total,
+    weighted,
+    NEED_ENTROPY: tl.constexpr,
+    NEED_MARGIN: tl.constexpr,
+):
+    """Add a block to the running values of a row."""
+    block_top = tl.max(logit, axis=0)
+    new_top = tl.maximum(top, block_top)
+    # Finite while only -inf was read, for -inf - -inf is not a number.
+    origin = tl.where(new_top == float("-inf"), 0.0, new_top)
+    shifted = tl.maximum(logit - origin, -1e30)
+    exps = tl.exp(shifted)
+    drop = tl.maximum(top - origin, -1e30)
+    scale = tl.exp(drop)
+    if NEED_ENTROPY:
+        weighted = scale * (weighted + total * drop) + tl.sum(exps * shifted, axis=0)
+    total = scale * total + tl.sum(exps, axis=0)
+    if NEED_MARGIN:
+        others = tl.where(lanes == tl.argmax(logit, axis=0), float("-inf"), logit)
+        rest = tl.maximum(second, tl.max(others, axis=0))
+        second = tl.maximum(tl.minimum(top, block_top), rest)
+    return new_top, second, total, weighted
+
+
+@triton.jit
 def _row_stats_kernel(  # type: ignore[no-untyped-def]
     logits,
     logits_stride,
@@ -117,23 +147,9 @@ def _row_stats_kernel(  # type: ignore[no-untyped-def]
         columns = start + lanes
         inside = columns < num_columns
         logit = tl.load(logits_row + columns, mask=inside, other=float("-inf")).to(tl.float32)
-        block_top = tl.max(logit, axis=0)
-        new_top = tl.maximum(top, block_top)
-        # Finite while only -inf was read, for -inf - -inf is not a number.
-        origin = tl.where(new_top == float("-inf"), 0.0, new_top)
-        shifted = tl.maximum(logit - origin, -1e30)
-        exps = tl.exp(shifted)
-        drop = tl.maximum(top - origin, -1e30)
-        scale = tl.exp(drop)
-        if NEED_ENTROPY:
-            weighted = scale * (weighted + total * drop) + tl.sum(exps * shifted, axis=0)
-        total = scale * total + tl.sum(exps, axis=0)
-        if NEED_MARGIN:
-            others = tl.where(lanes == tl.argmax(logit, axis=0), float("-inf"), logit)
-            rest = tl.maximum(second, tl.max(others, axis=0))
-            second = tl.maximum(tl.minimum(top, block_top), rest)
-        top = new_top
-
+        top, second, total, weighted = _fold_block(
+            logit, lanes, top, second, total, weighted, NEED_ENTROPY, NEED_MARGIN
+        )
         option = _choice_block(logit, choice_row, num_edited, columns, mask_token, HAS_CHOICE)
         allowed = tl.where(option == float("-inf"), float("-inf"), logit)
         allowed_top = tl.maximum(allowed_top, tl.max(allowed, axis=0))

@@ -10,10 +10,13 @@ import re
 from collections.abc import Iterable
 
 import torch
+from vllm.config import VllmConfig
 from vllm.model_executor.models.llama import LlamaForCausalLM
 from vllm.model_executor.models.utils import AutoWeightsLoader, WeightsMapper
+from vllm.platforms import current_platform
 
 from vllm_mdlm.denoise.model_state import DenoisingModelState
+from vllm_mdlm.models.cpu_ops import CpuSiluAndMul
 
 _RENAMED = {
     r"^model\.transformer\.wte(?=\.|$)": "model.embed_tokens",
@@ -41,6 +44,12 @@ class LLaDAModelLM(LlamaForCausalLM):
     """LLaDA-8B Base and Instruct, LLaDA-1.5, iLLaDA: published tensor names and configuration."""
 
     hf_to_vllm_mapper = _PUBLISHED_TO_VLLM
+
+    def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
+        super().__init__(vllm_config=vllm_config, prefix=prefix)
+        if current_platform.is_cpu():
+            for layer in self.model.layers:
+                layer.mlp.act_fn = CpuSiluAndMul()
 
     @staticmethod
     def get_model_state_cls() -> type[DenoisingModelState]:
