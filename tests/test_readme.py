@@ -144,7 +144,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
             start_new_session=True,
         )
     try:
-        wait_for_health(f"http://127.0.0.1:{number}/health", process, log, 280)
+        wait_for_health(f"http://127.0.0.1:{number}/health", process, log, 540)
         yield number
     finally:
         stop(process)
