@@ -13,7 +13,6 @@ SIGNATURES = {
         "model_config structured_outputs_config tokenizer"
     ),
     ("vllm.sampling_params", "SamplingParams.clone"): "",
-    ("vllm.config.model", "ModelConfig.get_diff_sampling_param"): "",
     ("vllm.v1.engine.input_processor", "InputProcessor.process_inputs"): (
         "request_id prompt params supported_tasks arrival_time lora_request tokenization_kwargs "
         "trace_headers priority data_parallel_rank resumable session_id kv_hints"
@@ -48,8 +47,24 @@ SIGNATURES = {
         "request engine_inputs result_generator request_id created_time model_name num_prompts "
         "tokenizer request_metadata"
     ),
-    ("vllm.entrypoints.generate.beam_search.online", "BeamSearchOnlineMixin.beam_search"): (
-        "prompt request_id params lora_request trace_headers session_id"
+    ("vllm.entrypoints.generate.beam_search.offline", "BeamSearchOfflineMixin.beam_search"): (
+        "prompts params lora_request use_tqdm concurrency_limit"
+    ),
+    # compat/refusals.py wraps these, and AsyncLLM.generate.
+    ("vllm.v1.engine.input_processor", "InputProcessor._validate_model_inputs"): (
+        "encoder_input decoder_input"
+    ),
+    (
+        "vllm.entrypoints.openai.completion.serving",
+        "OpenAIServingCompletion.create_completion",
+    ): "request raw_request",
+    (
+        "vllm.entrypoints.openai.chat_completion.serving",
+        "OpenAIServingChat.create_chat_completion",
+    ): "request raw_request",
+    ("vllm.entrypoints.serve.utils.api_utils", "get_max_tokens"): (
+        "max_model_len max_tokens input_length default_sampling_params override_max_tokens "
+        "truncate_prompt_tokens"
     ),
     # compat/registration.py
     ("vllm.config.vllm", "VllmConfig.use_v2_model_runner"): "",
@@ -130,7 +145,28 @@ ATTRIBUTES = {
     ),
     ("vllm.config.vllm", "VllmConfig"): "additional_config model_config scheduler_config",
     ("vllm.v1.engine.input_processor", "InputProcessor"): "model_config vllm_config",
-    ("vllm.v1.engine.async_llm", "AsyncLLM"): "model_config vllm_config",
+    ("vllm.v1.engine.async_llm", "AsyncLLM"): "model_config vllm_config input_processor",
+    ("vllm.entrypoints.openai.chat_completion.serving", "OpenAIServingChat"): (
+        "default_sampling_params"
+    ),
+    ("vllm.entrypoints.openai.completion.serving", "OpenAIServingCompletion"): (
+        "default_sampling_params"
+    ),
+    ("vllm.entrypoints.openai.responses.serving", "OpenAIServingResponses"): (
+        "default_sampling_params"
+    ),
+    # compat/refusals.py
+    ("vllm.exceptions", "VLLMValidationError"): "parameter value",
+    ("vllm.entrypoints.serve.engine.protocol", "ErrorResponse"): "error",
+    ("vllm.entrypoints.serve.engine.protocol", "ErrorInfo"): "message param",
+    ("vllm.entrypoints.openai.completion.protocol", "CompletionRequest"): (
+        "prompt max_tokens logprobs prompt_logprobs echo response_format structured_outputs "
+        "use_beam_search vllm_xargs"
+    ),
+    ("vllm.entrypoints.openai.chat_completion.protocol", "ChatCompletionRequest"): (
+        "messages max_tokens max_completion_tokens logprobs top_logprobs prompt_logprobs echo "
+        "response_format structured_outputs tool_choice use_beam_search vllm_xargs"
+    ),
     ("vllm.v1.engine", "EngineCoreRequest"): "sampling_params prompt_token_ids resumable",
     ("vllm.outputs", "CompletionOutput"): "spec_decode_metrics",
     # compat/requests.py
@@ -177,8 +213,7 @@ ATTRIBUTES = {
 """(module, class) -> attributes that are read or written."""
 
 GLOBALS = {
-    "vllm.transformers_utils.config": "_CONFIG_REGISTRY",  # compat/registration.py
-    "vllm.model_executor.models.config": "MODELS_CONFIG_MAP",
+    "vllm.model_executor.models.config": "MODELS_CONFIG_MAP",  # compat/registration.py
     "vllm.triton_utils": "HAS_TRITON triton",  # compat/cpu_runner.py
 }
 """Module -> names in it."""

@@ -18,6 +18,8 @@ COMPAT = Path(vllm_mdlm.compat.__file__).parent
 NO_SHIMS = {
     "install_front_end": "installs shims",
     "front_end.install": "installs shims",
+    "refusals.install": "installs shims",
+    "registration.register_config": "registers with transformers, in public; vLLM reads that",
     "registration.serves_our_model": "decides whether a shim acts",
     "registration.load_tokenizer": "calls vLLM and changes nothing there",
     "wrapping.wrap": "installs shims",
@@ -129,17 +131,28 @@ def _vllm_imports(tree: ast.AST) -> dict[str, str]:
     }
 
 
+def _loops(tree: ast.AST) -> dict[str, list[ast.expr]]:
+    """Name of a loop's variable -> the values that it takes, where they are written out."""
+    found = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.For(target=ast.Name(variable), iter=ast.Tuple(values)):
+                found[variable] = values
+    return found
+
+
 def _changed_names(path: Path) -> set[str]:
     """Full names of what a module wraps or assigns in vLLM."""
     tree = ast.parse(path.read_text())
     imported = _vllm_imports(tree)
+    loops = _loops(tree)
     changed = set()
     for node in ast.walk(tree):
         match node:
-            case ast.Call(
-                func=ast.Name("wrap"), args=[ast.Name(owner), ast.Constant(attribute), _]
-            ):
-                changed.add(f"{imported[owner]}.{attribute}")
+            case ast.Call(func=ast.Name("wrap"), args=[owner, ast.Constant(attribute), _]):
+                for one in loops.get(ast.unparse(owner), [owner]):
+                    name, dot, rest = ast.unparse(one).partition(".")
+                    changed.add(f"{imported[name]}{dot}{rest}.{attribute}")
             case ast.Call(func=ast.Name("wrap" | "setattr")) if path.stem != "wrapping":
                 # Which attribute is not known here; `owner` says enough to look at it.
                 changed.add(ast.unparse(node.args[0]))

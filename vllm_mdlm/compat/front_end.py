@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 def install() -> None:
     """Install all of them; safe to call more than once."""
-    from vllm.entrypoints.generate.base.serving import GenerateBaseServing
     from vllm.entrypoints.llm import LLM
     from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
     from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
@@ -40,7 +39,6 @@ def install() -> None:
         wrap(serving, "__init__", _default_max_tokens)
     wrap(InputProcessor, "process_inputs", _plan_at_admission)
     refusals.install()
-    wrap(GenerateBaseServing, "beam_search", _refuse_beam_search)
     wrap(LLM, "beam_search", _refuse_beam_search)
     wrap(OpenAIServingChat, "chat_completion_full_generator", _count_in_chat)
     wrap(OpenAIServingChat, "chat_completion_stream_generator", _count_in_chat_stream)
@@ -79,8 +77,10 @@ def _default_max_tokens(original: Callable[..., Any]) -> Callable[..., Any]:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         if serves_our_model(self.model_config):
-            default = {"max_tokens": self.model_config.hf_config.canvas_length}
-            self.default_sampling_params = default | self.default_sampling_params
+            self.default_sampling_params = refusals.CanvasDefaults(
+                {"max_tokens": self.model_config.hf_config.canvas_length}
+                | self.default_sampling_params
+            )
 
     return __init__
 
@@ -133,13 +133,15 @@ def _plan_at_admission(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _refuse_beam_search(original: Callable[..., Any]) -> Callable[..., Any]:
-    """A canvas is not extended token by token, so there is no beam."""
+    """A canvas is not extended token by token, so there is no beam.
+
+    The HTTP layer refuses it in `refusals`.
+    """
 
     def beam_search(self: Any, *args: Any, **kwargs: Any) -> Any:
         if serves_our_model(self.model_config):
             raise VLLMValidationError(
-                "beam search is not supported by masked diffusion models; leave it out",
-                parameter="use_beam_search",
+                "beam search is not supported by masked diffusion models; call generate"
             )
         return original(self, *args, **kwargs)
 

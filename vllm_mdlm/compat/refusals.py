@@ -81,11 +81,10 @@ def _name_prompt(original: Callable[..., Any]) -> Callable[..., Any]:
     def _validate_model_inputs(self: Any, *args: Any, **kwargs: Any) -> None:
         try:
             original(self, *args, **kwargs)
-        except (VLLMValidationError, ValueError) as error:
-            named = getattr(error, "parameter", None)
-            if named is not None or not serves_our_model(self.model_config):
-                raise
-            raise VLLMValidationError(str(error), parameter="prompt") from error
+        except VLLMValidationError as error:
+            if error.parameter is None and serves_our_model(self.model_config):
+                error.parameter = "prompt"
+            raise
 
     return _validate_model_inputs
 
@@ -100,16 +99,30 @@ def _echo_nothing(original: Callable[..., Any]) -> Callable[..., Any]:
     return _extract_prompt_text
 
 
+class CanvasDefaults(dict[str, Any]):
+    """Default sampling parameters of a server of ours: all that tells `get_max_tokens` whose
+    request it is."""
+
+
 def _refuse_clipping(original: Callable[..., int]) -> Callable[..., int]:
     """vLLM lowers a `max_tokens` that does not fit behind the prompt; the length of a canvas is
     not a limit but shapes the whole answer, so it is refused instead."""
 
     def get_max_tokens(
-        max_model_len: int, max_tokens: int | None, input_length: int, *args: Any, **kwargs: Any
+        max_model_len: int,
+        max_tokens: int | None,
+        input_length: int,
+        default_sampling_params: dict[str, Any],
+        *args: Any,
+        **kwargs: Any,
     ) -> int:
-        given = original(max_model_len, max_tokens, input_length, *args, **kwargs)
+        given = original(
+            max_model_len, max_tokens, input_length, default_sampling_params, *args, **kwargs
+        )
+        if max_tokens is None or not isinstance(default_sampling_params, CanvasDefaults):
+            return given
         room = max_model_len - input_length
-        if max_tokens is not None and given < max_tokens and given == room:
+        if max_tokens > room:
             raise VLLMValidationError(
                 f"max_tokens: got {max_tokens}; prompt ({input_length} tokens) plus max_tokens "
                 f"exceed the context (--max-model-len), {max_model_len} tokens; ask for at most "
@@ -179,7 +192,9 @@ def _as_written(request: Any, parameter: str | None) -> str | None:
         "structured_outputs": ("structured_outputs", "response_format", "tool_choice"),
         "prompt_logprobs": ("prompt_logprobs", "echo"),
         "logprobs": ("top_logprobs", "logprobs"),
+        "input_text": ("prompt", "messages"),
         "input_tokens": ("prompt", "messages"),
+        "max_tokens": ("max_completion_tokens",),
     }
     fields = sources.get(parameter or "", ())
     return next((field for field in fields if written(field)), parameter)
