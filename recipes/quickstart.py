@@ -20,7 +20,6 @@ MODEL = Path(__file__).with_name("models") / "arithmetic"
 QUESTION = "What is 4871 + 359?"
 SAMPLERS = ("low_confidence", "threshold")
 MAX_TOKENS = 96
-# vLLM's default takes nine tenths of the memory, and does not start where less than that is free.
 
 
 def ask(client: OpenAI, model: str, question: str, sampler: str) -> str:

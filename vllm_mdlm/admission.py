@@ -139,7 +139,7 @@ def request_seed(params: SamplingParams) -> int:
     return secrets.randbits(62) if params.seed is None else params.seed
 
 
-_NEUTRAL = {
+NOT_HONOURED = {
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
     "repetition_penalty": 1.0,
@@ -160,7 +160,7 @@ def refuse_unsupported(params: SamplingParams) -> None:
     Raises:
         ParameterError: names the first one that asks for something.
     """
-    for name, neutral in _NEUTRAL.items():
+    for name, neutral in NOT_HONOURED.items():
         value = getattr(params, name, neutral)
         if value is not None and value != neutral:
             raise ParameterError(

@@ -39,6 +39,8 @@ def columns(params: Sequence[SamplerParams]) -> dict[str, torch.Tensor]:
 
 def number(kind: msgspec.inspect.Type) -> st.SearchStrategy[float | int | None]:
     """Values of a parameter's declared type, its bounds and default-like numbers included."""
+    if isinstance(kind, msgspec.inspect.Metadata):
+        return number(kind.type)
     if isinstance(kind, msgspec.inspect.UnionType):
         return st.one_of([number(member) for member in kind.types])
     if isinstance(kind, msgspec.inspect.NoneType):

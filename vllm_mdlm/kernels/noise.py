@@ -32,7 +32,7 @@ def row_keys(seed: torch.Tensor, position: torch.Tensor, step: torch.Tensor) -> 
     Args:
         seed: [N] int64, the request's seed.
         position: [N] int64, position in the canvas.
-        step: [N] int64, passes the request has taken.
+        step: [N] int64, passes already taken in the block that holds the position.
 
     Returns:
         [N] int64.

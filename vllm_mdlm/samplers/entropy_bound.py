@@ -29,9 +29,10 @@ from vllm_mdlm.samplers.base import (
 
 
 class EntropyBoundParams(SamplerParams, frozen=True, kw_only=True):
-    """`entropy_bound`: nats."""
-
-    entropy_bound: Annotated[float, Meta(ge=0)] = 0.1
+    entropy_bound: Annotated[
+        float,
+        Meta(ge=0, description="Nats: what the entropies before the last one may add up to."),
+    ] = 0.1
 
 
 def select(

@@ -28,9 +28,12 @@ from vllm_mdlm.samplers.base import (
 
 
 class FactorParams(SamplerParams, frozen=True, kw_only=True):
-    """`factor`: 0 commits beside the best only what is certain; larger commits more."""
-
-    factor: Annotated[float, Meta(ge=0)] = 1.0
+    factor: Annotated[
+        float,
+        Meta(
+            ge=0, description="0 commits beside the best only what is certain; larger commits more."
+        ),
+    ] = 1.0
 
 
 def select(

@@ -21,11 +21,16 @@ from vllm_mdlm.samplers.base import BlockView, Sampler, SamplerParams, Selection
 
 
 class KlassParams(SamplerParams, frozen=True, kw_only=True):
-    """`threshold`: probability. `kl_threshold`: nats. `history`: passes."""
-
-    threshold: Annotated[float, Meta(ge=0, le=1)] = 0.9
-    kl_threshold: Annotated[float, Meta(ge=0)] = 0.01
-    history: Annotated[int, Meta(ge=1)] = 2
+    threshold: Annotated[
+        float, Meta(ge=0, le=1, description="Confidence that a position must exceed.")
+    ] = 0.9
+    kl_threshold: Annotated[
+        float,
+        Meta(ge=0, description="Nats: a pass whose KL to the one before is below it is stable."),
+    ] = 0.01
+    history: Annotated[
+        int, Meta(ge=1, description="Passes in a row, up to this one, that must be stable.")
+    ] = 2
 
 
 def select(

@@ -21,10 +21,13 @@ from vllm_mdlm.samplers.base import BlockView, Sampler, SamplerParams, Selection
 
 
 class MedParams(SamplerParams, frozen=True, kw_only=True):
-    """`entropy_threshold`: nats. `max_tokens_per_step`: tokens; None is the whole block."""
-
-    entropy_threshold: Annotated[float, Meta(ge=0)] = 0.2
-    max_tokens_per_step: Annotated[int, Meta(ge=1)] | None = None
+    entropy_threshold: Annotated[
+        float, Meta(ge=0, description="Nats: a position below it is committed.")
+    ] = 0.2
+    max_tokens_per_step: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="Most positions that a pass commits. Unset: the whole block."),
+    ] = None
 
 
 def select(

@@ -15,9 +15,10 @@ from vllm_mdlm.samplers.base import BlockView, Sampler, SamplerParams, Selection
 
 
 class ThresholdParams(SamplerParams, frozen=True, kw_only=True):
-    """`threshold`: the least probability that is committed beside the best one."""
-
-    threshold: Annotated[float, Meta(ge=0, le=1)] = 0.9
+    threshold: Annotated[
+        float,
+        Meta(ge=0, le=1, description="The least confidence that is committed beside the best one."),
+    ] = 0.9
 
 
 def select(
