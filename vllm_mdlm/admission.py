@@ -48,6 +48,7 @@ class ServerRules(NamedTuple):
     default_max_tokens: int
     vocab_size: int
     mask_token_id: int
+    eos_token_id: int | None
 
 
 def server_rules(vllm_config: VllmConfig) -> ServerRules:
@@ -67,6 +68,7 @@ def server_rules(vllm_config: VllmConfig) -> ServerRules:
         default_max_tokens=hf_config.canvas_length,
         vocab_size=hf_config.token_vocab_size,
         mask_token_id=hf_config.mask_token_id,
+        eos_token_id=hf_config.eos_token_id,
     )
 
 
@@ -97,8 +99,8 @@ def plan_request(params: SamplingParams, prompt_len: int, rules: ServerRules) ->
     """
     refuse_unsupported(params)
     check_numbers(params)
-    check_tokens(params, rules)
     common, own = decode(merge(rules.defaults, params.extra_args or {}))
+    check_tokens(params, rules, without_eos=common.suppress_eos == "logits")
     limit, limit_name = rules.limit, rules.limit_name
     if common.cfg_scale > 0:
         if rules.guided_limit == 0:
@@ -120,6 +122,12 @@ def plan_request(params: SamplingParams, prompt_len: int, rules: ServerRules) ->
             gen_length,
             f"prompt ({prompt_len} tokens) plus canvas ({gen_length}) exceed {limit_name}, "
             f"{limit} tokens; ask for at most {max(room, 0)}",
+        )
+    if params.min_tokens > gen_length:
+        raise ParameterError(
+            "min_tokens",
+            params.min_tokens,
+            f"exceeds the canvas, gen_length {gen_length}; ask for at most that many",
         )
     return RequestPlan(
         sampler=common.sampler,
@@ -184,8 +192,13 @@ def check_numbers(params: SamplingParams) -> None:
         raise ParameterError("seed", params.seed, "must be a signed 64-bit integer")
 
 
-def check_tokens(params: SamplingParams, rules: ServerRules) -> None:
+def check_tokens(params: SamplingParams, rules: ServerRules, *, without_eos: bool) -> None:
     """Refuse token ids outside the vocabulary, and rules that leave no token to choose.
+
+    Args:
+        params: the caller's sampling parameters.
+        rules: the server's.
+        without_eos: EOS can never be chosen.
 
     Raises:
         ParameterError: names the parameter.
@@ -205,12 +218,14 @@ def check_tokens(params: SamplingParams, rules: ServerRules) -> None:
         return
     forbidden = {rules.mask_token_id}
     forbidden.update(word[0] for word in params.bad_words_token_ids or () if len(word) == 1)
+    if without_eos and rules.eos_token_id is not None:
+        forbidden.add(rules.eos_token_id)
     if params.min_tokens:
         forbidden.update(params.all_stop_token_ids)
     if not set(params.allowed_token_ids) - forbidden:
         raise ParameterError(
             "allowed_token_ids",
             params.allowed_token_ids,
-            "leaves no token to choose: the mask token, bad_words and, with min_tokens, the stop "
-            "tokens are forbidden; allow at least one other token",
+            "leaves no token to choose: forbidden are the mask token, bad_words, EOS with "
+            "suppress_eos=logits and stop tokens with min_tokens; allow one other token",
         )

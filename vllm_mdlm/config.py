@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 logger = init_logger(__name__)
 
+SCHEDULER = "vllm_mdlm.denoise.scheduler.SpanScheduler"
+
 CPU_KERNELS = "mdlm_cpu"
 """Provider under which `models.cpu_ops` offers vLLM's own CPU kernels."""
 
@@ -60,6 +62,16 @@ def _refuse(vllm_config: VllmConfig) -> None:
             f"--pipeline-parallel-size {vllm_config.parallel_config.pipeline_parallel_size}; "
             "use --tensor-parallel-size"
         )
+    scheduler = vllm_config.scheduler_config
+    if scheduler.scheduler_cls not in (None, SCHEDULER):
+        raise ValueError(
+            f"masked diffusion models bring their own scheduler, got --scheduler-cls "
+            f"{scheduler.scheduler_cls!r}; leave it out"
+        )
+    if scheduler.async_scheduling:
+        raise ValueError(
+            "masked diffusion models have no asynchronous scheduling; leave out --async-scheduling"
+        )
     if vllm_config.speculative_config is not None:
         raise ValueError(
             "masked diffusion models have no speculative decoding; leave out --speculative-config"
@@ -77,6 +89,7 @@ def _set_token_ids(model_config: ModelConfig) -> None:
     tokenizer = None if model_config.skip_tokenizer_init else compat.load_tokenizer(model_config)
     tokens = special_tokens(model_config.hf_config, tokenizer)
     model_config.hf_config.mask_token_id = tokens.mask
+    model_config.hf_config.eos_token_id = tokens.eos
     model_config.hf_config.eot_token_id = tokens.eot
 
 
@@ -114,10 +127,11 @@ def _context_bytes(vllm_config: VllmConfig) -> int:
 
 def _set_scheduling(vllm_config: VllmConfig) -> None:
     scheduler = vllm_config.scheduler_config
-    scheduler.scheduler_cls = "vllm_mdlm.denoise.scheduler.SpanScheduler"
+    scheduler.scheduler_cls = SCHEDULER
     scheduler.async_scheduling = False
     # A pass reads its whole span at once, so a span is never split.
     scheduler.enable_chunked_prefill = False
+    logger.info("A pass reads its whole span: no chunked prefill, no prefix caching.")
     # The K/V of the prompt depend on the canvas: nothing of one request serves another.
     vllm_config.cache_config.enable_prefix_caching = False
     context = vllm_config.model_config.max_model_len

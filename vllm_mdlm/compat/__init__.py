@@ -1,10 +1,12 @@
-"""Everything that touches private or moving names of vLLM 0.32, and nothing else does.
+"""Everything that changes vLLM 0.32 from outside, or writes its private state.
 
-Each shim acts for our architectures only and has its upstream diff in `patches/`: with all of
-them merged, this package is empty. Modules:
+What vLLM offers to be extended (scheduler class, model state, registries) is used where it
+belongs. Each shim acts for our architectures only and has its upstream diff in `patches/`: with
+all of them merged, this package is empty. Modules:
 
 * `registration`: what every process needs to know (configuration class, model runner);
 * `front_end`: request rules, admission and response fields, in the process that parses requests;
+* `refusals`: the HTTP layer's, before a response starts and naming the parameter;
 * `requests`: the scheduler's request objects;
 * `cpu_runner`, `cpu_kernels`: Model Runner V2 without Triton, in a CPU worker.
 """

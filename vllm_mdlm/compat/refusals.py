@@ -142,10 +142,13 @@ def _check_request(original: Callable[..., Any]) -> Callable[..., Any]:
         if not serves_our_model(self.model_config):
             return await original(self, request, *args, **kwargs)
         _refuse_misplaced(request)
+        follows = _follow_gen_length(request, self.model_config.max_model_len)
         try:
             response = await original(self, request, *args, **kwargs)
         except VLLMValidationError as error:
             error.parameter = _as_written(request, error.parameter or _named_in(str(error)))
+            if follows and error.parameter == "max_tokens":
+                error.parameter = "gen_length"
             raise
         except ValueError as error:
             parameter = _as_written(request, _named_in(str(error)))
@@ -155,6 +158,16 @@ def _check_request(original: Callable[..., Any]) -> Callable[..., Any]:
         return response
 
     return create
+
+
+def _follow_gen_length(request: Any, max_model_len: int) -> bool:
+    """Without `max_tokens`, the answer may be as long as the canvas that the caller asks for."""
+    gen_length = (request.vllm_xargs or {}).get("gen_length")
+    asked = {"max_tokens", "max_completion_tokens"} & request.model_fields_set
+    if asked or not isinstance(gen_length, int) or not 0 < gen_length <= max_model_len:
+        return False
+    request.max_tokens = gen_length
+    return True
 
 
 def _refuse_misplaced(request: Any) -> None:

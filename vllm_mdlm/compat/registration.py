@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from vllm.config import ModelConfig, VllmConfig
 
 
+SUPPORTED = "0.32."
+
+
 def serves_our_model(model_config: ModelConfig | None) -> bool:
     """Whether an engine serves one of our architectures."""
     from vllm_mdlm import ARCHITECTURES
@@ -30,11 +33,20 @@ def register_config(config_class: type[PretrainedConfig]) -> None:
 
 def install() -> None:
     """Architecture table and model runner choice; safe to call more than once."""
+    import vllm
+    from vllm.logger import init_logger
     from vllm.model_executor.models.config import MODELS_CONFIG_MAP
 
     from vllm_mdlm import ARCHITECTURES
     from vllm_mdlm.config import DenoisingConfig
 
+    logger = init_logger(__name__)
+    if not vllm.__version__.startswith(SUPPORTED):
+        logger.warning(
+            "vllm-mdlm is made for vLLM %s*, this is %s; see docs/compatibility.md.",
+            SUPPORTED,
+            vllm.__version__,
+        )
     for name in ARCHITECTURES:
         MODELS_CONFIG_MAP[name] = DenoisingConfig
     _choose_model_runner_v2()

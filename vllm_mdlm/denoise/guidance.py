@@ -61,7 +61,7 @@ class Guidance(NamedTuple):
 
 
 def guide(logits: torch.Tensor, guidance: Guidance, scale: torch.Tensor) -> torch.Tensor:
-    """`uncond + (1 + scale) (cond - uncond)` in the rows that are guided.
+    """`uncond + (1 + scale) (cond - uncond)` in the rows that are guided, in place.
 
     Args:
         logits: [N + G, V]; the companion's rows are the last.
@@ -69,11 +69,13 @@ def guide(logits: torch.Tensor, guidance: Guidance, scale: torch.Tensor) -> torc
         scale: [G] floating point, 0 or more.
 
     Returns:
-        [N, V] float32.
+        [N, V] in the dtype of `logits`.
     """
     num_rows = logits.shape[0] - len(guidance.rows)
-    guided = logits[:num_rows].float()
+    conditional = logits[guidance.rows].float()
     unconditional = logits[num_rows:].float()
-    difference = guided[guidance.rows] - unconditional
-    guided[guidance.rows] = unconditional + (1 + scale.float()).unsqueeze(1) * difference
-    return guided
+    weight = (1 + scale.float()).unsqueeze(1)
+    guided = unconditional + weight * (conditional - unconditional)
+    # Rounded to the model's dtype, so that no row depends on whether another is guided.
+    logits[guidance.rows] = guided.to(logits.dtype)
+    return logits[:num_rows]
