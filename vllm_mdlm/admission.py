@@ -135,6 +135,7 @@ def plan_request(params: SamplingParams, prompt_len: int, rules: ServerRules) ->
         gen_length=gen_length,
         block_length=block_length,
         block_steps=block_steps,
+        kv_cache=common.kv_cache,
         commit_order=common.commit_order,
         suppress_eos=common.suppress_eos,
         cfg_scale=common.cfg_scale,

@@ -52,7 +52,10 @@ class CommonParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = None
     kv_cache: Annotated[
         Literal["exact", "prefix", "dual"],
-        Meta(description="Which positions a pass recomputes; only `exact` is implemented."),
+        Meta(
+            description="Which positions the passes after a block's first recompute: all; those "
+            "from the block on; the block. The last two are approximate and faster."
+        ),
     ] = "exact"
     commit_order: Annotated[
         Literal["sample_first", "position_first"],
@@ -90,6 +93,7 @@ class RequestPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     gen_length: int
     block_length: int
     block_steps: int  # passes granted to a block
+    kv_cache: Literal["exact", "prefix", "dual"]
     commit_order: Literal["sample_first", "position_first"]
     suppress_eos: Literal["no", "logits", "confidence"]
     cfg_scale: float
@@ -102,12 +106,6 @@ class RequestPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> RequestPlan:
         return msgspec.convert(wire, cls)
-
-
-# Accepted values of the contract that are not implemented, and what to send instead.
-_NOT_IMPLEMENTED = {
-    "kv_cache": ("exact", "kv_cache='exact'"),
-}
 
 
 @cache
@@ -130,7 +128,7 @@ def decode(arguments: Mapping[str, Any]) -> tuple[CommonParams, SamplerParams]:
         arguments: names and values as the caller wrote them, server-wide defaults merged in.
 
     Raises:
-        ParameterError: unknown name, wrong type or value, or not implemented.
+        ParameterError: unknown name, wrong type or value.
     """
     common_names = {field.name for field in _fields(CommonParams)}
     common = _convert(
@@ -139,11 +137,6 @@ def decode(arguments: Mapping[str, Any]) -> tuple[CommonParams, SamplerParams]:
     sampler = samplers().get(common.sampler)
     if sampler is None:
         raise ParameterError("sampler", common.sampler, f"choose one of {', '.join(samplers())}")
-    for name, (implemented, instead) in _NOT_IMPLEMENTED.items():
-        if getattr(common, name) != implemented:
-            raise ParameterError(
-                name, getattr(common, name), f"not implemented in this version; send {instead}"
-            )
     own = {name: value for name, value in arguments.items() if name not in common_names}
     own_names = {field.name for field in _fields(sampler.params)}
     for name, value in own.items():

@@ -192,7 +192,4 @@ ROWS = (
     + [("chat/completions", *row) for row in CHAT]
 )
 
-NOT_IMPLEMENTED = [
-    ("kv_cache", own(kv_cache="prefix")),
-    ("kv_cache", own(kv_cache="dual")),
-]
+NOT_IMPLEMENTED: list[Any] = []

@@ -9,6 +9,17 @@ from vllm.v1.request import Request
 from vllm_mdlm.companion import COMPANION_KEY, companion_id
 
 
+class CanvasRequest(Request):
+    """A request whose pass need not reach the last of its tokens."""
+
+    span_end: int
+
+    @property
+    def num_tokens_with_spec(self) -> int:
+        """Where the scheduler's next span ends; upstream: all tokens and the drafts."""
+        return self.span_end
+
+
 def open_canvas(request: Request, mask_token_id: int, gen_length: int, block_length: int) -> None:
     """Lay a canvas of masks behind the prompt.
 
@@ -16,8 +27,19 @@ def open_canvas(request: Request, mask_token_id: int, gen_length: int, block_len
     cache as the computation of that many tokens.
     """
     request._all_token_ids.extend([mask_token_id] * gen_length)
+    request.__class__ = CanvasRequest
+    set_span(request, 0, request.num_tokens)
     # vLLM's own per-request channel for passes and tokens; it travels to the response.
     request.spec_decode_metrics = RequestSpecDecodeMetrics.new(block_length)
+
+
+def set_span(request: Request, start: int, end: int) -> None:
+    """Say what the request's next pass computes."""
+    assert isinstance(request, CanvasRequest)
+    request.num_computed_tokens = start
+    request.span_end = end
+    # To the scheduler a span that ends before the canvas does looks like a piece of a prompt.
+    request.is_prefill_chunk = False
 
 
 def make_companion(request: Request, mask_token_id: int) -> Request:

@@ -20,12 +20,15 @@ from vllm_mdlm.params import RequestPlan
 from vllm_mdlm.samplers.base import BlockView, Sampler
 from vllm_mdlm.samplers.registry import samplers
 from vllm_mdlm.schedule import block_quota
+from vllm_mdlm.spans import KV_MODES
 from vllm_mdlm.spec import SpecialTokens
 
 if TYPE_CHECKING:
     from vllm.sampling_params import SamplingParams
     from vllm.v1.worker.gpu.input_batch import InputBatch
     from vllm.v1.worker.gpu.states import RequestState
+
+EXACT = KV_MODES.index("exact")
 
 # Lane of the noise that chooses positions; token ids are the lanes that choose tokens.
 POSITION_LANE = 1 << 40
@@ -82,9 +85,9 @@ class DenoisingExecutor:
             # The unfinished block is decided again, from masks, to the same tokens.
             self._resets.append((slot, prompt_len + block_start, prompt_len + num_final))
 
-    def vacate(self, slot: int) -> None:
-        """Leave a slot without a canvas."""
-        self.slots.vacate(slot)
+    def vacate(self, slot: int, canvas_end: int = 0) -> None:
+        """Leave a slot without an active block; `canvas_end` as for `SlotTable.vacate`."""
+        self.slots.vacate(slot, canvas_end)
         self.propose.set(slot, None, compares=False)
         self.logprobs.set(slot, None, 0)
         self.trace.set(slot, False, 0)
@@ -231,6 +234,7 @@ class DenoisingExecutor:
         prefix_end = ints[:, INT["block_start"]] + torch.minimum(first_open, num_inside)
         before = ints[:, INT["num_final"]]
         after = torch.maximum(before, prefix_end - prompt_len)
+        after = torch.where(ints[:, INT["block_length"]] > 0, after, before)
         self._move_on(view, done, num_inside, after)
         first = prompt_len + before
         all_tokens = self.req_states.all_token_ids.gpu
@@ -277,6 +281,20 @@ class DenoisingExecutor:
             dim=1,
         )
         self.slots.ints[view.slots, MOVING] = moving
+        if view.companion_slots is not None:
+            # A companion's spans are its request's; without a block length it has no rows.
+            guided, companion = view.companion_slots
+            for name in ("block_start", "block_pass"):
+                self.slots.ints[companion, INT[name]] = self.slots.ints[
+                    view.slots[guided], INT[name]
+                ]
+            self.slots.ints[companion, INT["kv_cache"]] = ints[guided, INT["kv_cache"]]
+
+    def next_starts(self, slots: torch.Tensor) -> torch.Tensor:
+        """First position of every request's next span, [R] int64."""
+        ints = self.slots.ints[slots.long()]
+        refresh = (ints[:, INT["block_pass"]] == 0) | (ints[:, INT["kv_cache"]] == EXACT)
+        return torch.where(refresh, 0, ints[:, INT["block_start"]])
 
 
 def _dense(values: torch.Tensor, view: PassView) -> torch.Tensor:

@@ -14,7 +14,7 @@ from vllm_mdlm.companion import COMPANION_KEY
 from vllm_mdlm.compat import cpu_runner
 from vllm_mdlm.denoise.executor import DenoisingExecutor
 from vllm_mdlm.denoise.passes import plan_pass
-from vllm_mdlm.denoise.slots import SlotTable
+from vllm_mdlm.denoise.slots import INT, SlotTable
 from vllm_mdlm.params import RequestPlan
 from vllm_mdlm.spec import SpecialTokens
 
@@ -68,7 +68,9 @@ class DenoisingModelState(ModelState):
             self.executor.companions.add(new_req_data.req_id, req_index)
         if params is None or plan is None:
             # Companions decide nothing, and vLLM's own warm-up requests have no canvas.
-            self.executor.vacate(req_index)
+            is_companion = COMPANION_KEY in arguments
+            known = len(new_req_data.prefill_token_ids or ()) if is_companion else 0
+            self.executor.vacate(req_index, known)
             return
         assert new_req_data.prefill_token_ids is not None
         canvas = new_req_data.prefill_token_ids[new_req_data.prompt_len :]
@@ -123,7 +125,7 @@ class DenoisingModelState(ModelState):
         full_graph = cudagraph_mode == CUDAGraphMode.FULL
         num_reqs = input_batch.num_reqs_after_padding if full_graph else input_batch.num_reqs
         num_tokens = input_batch.num_tokens_after_padding if full_graph else input_batch.num_tokens
-        bound = input_batch.seq_lens_cpu_upper_bound
+        seq_lens, bound = self._sequence_lengths(input_batch)
         max_seq_len = self.max_model_len if for_capture else int(bound[:num_reqs].max())
         return build_attn_metadata(
             attn_groups=attn_groups,
@@ -132,7 +134,7 @@ class DenoisingModelState(ModelState):
             query_start_loc_gpu=input_batch.query_start_loc[: num_reqs + 1],
             query_start_loc_cpu=torch.from_numpy(input_batch.query_start_loc_np[: num_reqs + 1]),
             max_query_len=int(input_batch.num_scheduled_tokens.max()),
-            seq_lens=input_batch.seq_lens,
+            seq_lens=seq_lens,
             max_seq_len=max_seq_len,
             block_tables=block_tables,
             slot_mappings=slot_mappings,
@@ -143,12 +145,28 @@ class DenoisingModelState(ModelState):
             causal=False,
         )
 
+    def _sequence_lengths(self, input_batch: InputBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens that every request's span attends to, on the device and a bound on the host."""
+        lengths, bound = input_batch.seq_lens, input_batch.seq_lens_cpu_upper_bound
+        slots_np = input_batch.idx_mapping_np
+        if not self.slots.host.cached[slots_np].any():
+            return lengths, bound
+        # A span ends before the canvas does; runs without requests have no such slot.
+        num_reqs = input_batch.num_reqs
+        ends = self.slots.ints[input_batch.idx_mapping, INT["canvas_end"]]
+        lengths[:num_reqs] = torch.maximum(lengths[:num_reqs], ends.to(lengths.dtype))
+        known = torch.from_numpy(self.slots.host.canvas_end[slots_np])
+        bound[:num_reqs] = torch.maximum(bound[:num_reqs], known.to(bound.dtype))
+        return lengths, bound
+
     def postprocess_state(
         self,
         idx_mapping: torch.Tensor,
         num_sampled: torch.Tensor,
         num_computed_tokens: torch.Tensor | None = None,
     ) -> None:
-        """Next span's start, as the scheduler sets it on the host: prompt and canvas again."""
+        """Next span's start, as the scheduler sets it on the host."""
         if num_computed_tokens is not None:
-            num_computed_tokens[idx_mapping] = 0
+            num_computed_tokens[idx_mapping] = self.executor.next_starts(idx_mapping).to(
+                num_computed_tokens.dtype
+            )

@@ -25,6 +25,7 @@ class PassView(NamedTuple):
     rows: torch.Tensor  # [N] int64, flat index into [R, B] of every logits row
     query_indices: torch.Tensor  # [N + G] int64, logits rows in the model's output
     guidance: Guidance | None  # where G requests' rows are guided
+    companion_slots: tuple[torch.Tensor, torch.Tensor] | None  # batch rows guided, their slots
 
 
 def plan_pass(
@@ -72,9 +73,12 @@ def plan_pass(
     row_positions = positions.flatten()[rows]
     request = rows // width
     query_indices = row_positions + first_query[request]
-    guidance = None
+    guidance = companion_slots = None
     if companion_row is not None:
-        companion = torch.from_numpy(companion_row).to(slots.device)[request]
+        pairs = torch.from_numpy(companion_row).to(slots.device)
+        together = (pairs >= 0).nonzero().squeeze(1)
+        companion_slots = (together, slots[pairs[together]])
+        companion = pairs[request]
         guided = (companion >= 0).nonzero().squeeze(1)
         companion = companion[guided]
         guidance = Guidance(
@@ -93,6 +97,7 @@ def plan_pass(
         rows,
         query_indices,
         guidance,
+        companion_slots,
     )
 
 

@@ -23,10 +23,12 @@ from vllm_mdlm.compat.requests import (
     make_companion,
     must_stop,
     open_canvas,
+    set_span,
     write_output,
 )
 from vllm_mdlm.denoise.trace import PassClock, split
 from vllm_mdlm.params import RequestPlan
+from vllm_mdlm.spans import Canvas
 
 if TYPE_CHECKING:
     from vllm.v1.core.sched.output import SchedulerOutput
@@ -42,6 +44,8 @@ class SpanScheduler(Scheduler):
         self._mask_token_id = int(self.vllm_config.model_config.hf_config.mask_token_id)
         self._pass_stats: SpecDecodingStats | None = None
         self._trimmed: set[str] = set()
+        self._canvases: dict[str, Canvas] = {}
+        self._refreshed: dict[str, int] = {}  # block of the last pass over prompt and canvas
         self._clocks: dict[str, PassClock] = {}  # of traced requests
         self._guided_by: dict[str, str] = {}  # request id -> its companion's
         self._companion_of: dict[str, str] = {}  # and back
@@ -53,6 +57,10 @@ class SpanScheduler(Scheduler):
         assert params.extra_args is not None
         plan = RequestPlan.from_wire(params.extra_args[PLAN_KEY])
         open_canvas(request, self._mask_token_id, plan.gen_length, plan.block_length)
+        self._canvases[request.request_id] = Canvas(
+            request.num_prompt_tokens, request.num_tokens, plan.block_length, plan.kv_cache
+        )
+        self._refreshed[request.request_id] = 0
         super().add_request(request)
         if plan.trace:
             self._clocks[request.request_id] = PassClock(plan.block_length)
@@ -81,7 +89,7 @@ class SpanScheduler(Scheduler):
             together = [request]
             if request.request_id in self._guided_by:
                 together.append(self.requests[self._guided_by[request.request_id]])
-            span = sum(one.num_tokens - one.num_computed_tokens for one in together)
+            span = sum(one.num_tokens_with_spec - one.num_computed_tokens for one in together)
             if span <= budget and together[-1].status == RequestStatus.RUNNING:
                 budget -= span
             else:
@@ -109,6 +117,8 @@ class SpanScheduler(Scheduler):
     def _free_request(self, request: Request, delay_free_blocks: bool = False) -> Any:
         freed = super()._free_request(request, delay_free_blocks)
         self._clocks.pop(request.request_id, None)
+        self._canvases.pop(request.request_id, None)
+        self._refreshed.pop(request.request_id, None)
         companion_id = self._guided_by.pop(request.request_id, None)
         if companion_id is not None:
             del self._companion_of[companion_id]
@@ -118,8 +128,33 @@ class SpanScheduler(Scheduler):
     def _update_after_schedule(self, scheduler_output: SchedulerOutput) -> None:
         super()._update_after_schedule(scheduler_output)
         for req_id in scheduler_output.num_scheduled_tokens:
-            # Every pass recomputes prompt and canvas.
-            self.requests[req_id].num_computed_tokens = 0
+            request = self.requests[req_id]
+            set_span(request, 0, request.num_tokens)
+
+    def _set_next_spans(self, scheduler_output: SchedulerOutput) -> None:
+        """After a pass: what the next one computes, as the model state sets it on the device."""
+        for req_id in scheduler_output.num_scheduled_tokens:
+            own = self._companion_of.get(req_id, req_id)
+            if own != req_id:
+                continue  # set with its request's
+            request = self.requests.get(req_id)
+            if request is None or request.status != RequestStatus.RUNNING:
+                continue
+            canvas = self._canvases[req_id]
+            block = canvas.block_of(request.num_output_tokens)
+            waits = self._waits_for_companion(req_id, scheduler_output)
+            refresh = block != self._refreshed[req_id] or waits
+            self._refreshed[req_id] = block
+            span = canvas.span(block, refresh=refresh)
+            set_span(request, *span)
+            if req_id in self._guided_by:
+                set_span(self.requests[self._guided_by[req_id]], *span)
+
+    def _waits_for_companion(self, req_id: str, scheduler_output: SchedulerOutput) -> bool:
+        """Whether a pass was in vain because the companion had none."""
+        companion_id = self._guided_by.get(req_id)
+        scheduled = scheduler_output.num_scheduled_tokens
+        return companion_id is not None and companion_id not in scheduled
 
     def update_from_output(
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
@@ -127,6 +162,7 @@ class SpanScheduler(Scheduler):
         self._count_passes(scheduler_output, model_runner_output)
         traces = self._take_traces(scheduler_output, model_runner_output)
         outputs = super().update_from_output(scheduler_output, model_runner_output)
+        self._set_next_spans(scheduler_output)
         for client_outputs in outputs.values():
             self._attach_passes(client_outputs.outputs)
             for output in client_outputs.outputs:

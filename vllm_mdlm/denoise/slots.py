@@ -13,6 +13,7 @@ import torch
 
 from vllm_mdlm.params import RequestPlan
 from vllm_mdlm.samplers.registry import sampler_ids, samplers
+from vllm_mdlm.spans import KV_MODES
 
 if TYPE_CHECKING:
     from vllm.sampling_params import SamplingParams
@@ -24,6 +25,7 @@ INT_FIELDS = (
     "canvas_end",  # prompt_len + gen_length
     "block_length",
     "block_steps",  # passes granted to a block
+    "kv_cache",  # index into KV_MODES
     "suppress_eos",  # index into SUPPRESS_EOS
     "position_first",  # 1: rank positions by the distribution, not by the sampled token
     "seed",
@@ -59,6 +61,8 @@ class HostSlots(NamedTuple):
     draws: np.ndarray  # [S] bool, temperature above 0
     filters: np.ndarray  # [S] bool, and top_p, top_k or min_p cut the distribution
     guided: np.ndarray  # [S] bool, cfg_scale above 0
+    cached: np.ndarray  # [S] bool, kv_cache other than exact
+    canvas_end: np.ndarray  # [S] int64, prompt plus canvas, tokens
 
 
 class SlotTable:
@@ -81,6 +85,8 @@ class SlotTable:
             np.zeros(num_slots, dtype=np.bool_),
             np.zeros(num_slots, dtype=np.bool_),
             np.zeros(num_slots, dtype=np.bool_),
+            np.zeros(num_slots, dtype=np.bool_),
+            np.zeros(num_slots, dtype=np.int64),
         )
         self._staged: list[tuple[int, list[int], list[float]]] = []
 
@@ -106,6 +112,7 @@ class SlotTable:
             "canvas_end": prompt_len + plan.gen_length,
             "block_length": plan.block_length,
             "block_steps": plan.block_steps,
+            "kv_cache": KV_MODES.index(plan.kv_cache),
             "suppress_eos": SUPPRESS_EOS[plan.suppress_eos],
             "position_first": int(plan.commit_order == "position_first"),
             "seed": _wrap_int64(params.seed),
@@ -122,19 +129,30 @@ class SlotTable:
         self.host.block_length[slot] = plan.block_length
         self.host.suppress_eos[slot] = SUPPRESS_EOS[plan.suppress_eos]
         self.host.guided[slot] = plan.cfg_scale > 0
+        self.host.cached[slot] = plan.kv_cache != "exact"
+        self.host.canvas_end[slot] = prompt_len + plan.gen_length
         self.host.draws[slot] = draws
         self.host.filters[slot] = draws and (
             params.top_p < 1 or params.top_k > 0 or params.min_p > 0
         )
         self._staged.append((slot, [ints[name] for name in INT_FIELDS], [*floats, *own, *padding]))
 
-    def vacate(self, slot: int) -> None:
-        """Leave a slot without a canvas: a pass over it reads and decides nothing."""
+    def vacate(self, slot: int, canvas_end: int = 0) -> None:
+        """Leave a slot without an active block: a pass over it reads and decides nothing.
+
+        Args:
+            slot: index of the slot.
+            canvas_end: tokens that its passes attend to; 0: those of the pass.
+        """
         self.host.sampler[slot] = 0
         self.host.block_length[slot] = 0
         self.host.suppress_eos[slot] = 0
-        self.host.draws[slot] = self.host.filters[slot] = self.host.guided[slot] = False
-        self._staged.append((slot, [0] * len(INT_FIELDS), [0.0] * self.floats.shape[1]))
+        self.host.draws[slot] = self.host.filters[slot] = False
+        self.host.guided[slot] = self.host.cached[slot] = False
+        self.host.canvas_end[slot] = canvas_end
+        ints = [0] * len(INT_FIELDS)
+        ints[INT["canvas_end"]] = canvas_end
+        self._staged.append((slot, ints, [0.0] * self.floats.shape[1]))
 
     def flush(self) -> None:
         """Write the staged slots to the device."""
