@@ -62,6 +62,14 @@ SIGNATURES = {
         "vllm.entrypoints.openai.chat_completion.serving",
         "OpenAIServingChat.create_chat_completion",
     ): "request raw_request",
+    ("vllm.entrypoints.serve.engine.serving", "BaseServing._extract_prompt_text"): "prompt",
+    (
+        "vllm.entrypoints.openai.responses.serving",
+        "OpenAIServingResponses._generate_with_builtin_tools",
+    ): (
+        "request_id engine_input sampling_params context tok_params lora_request priority "
+        "trace_headers session_id reasoning_parser_kwargs"
+    ),
     ("vllm.entrypoints.serve.utils.api_utils", "get_max_tokens"): (
         "max_model_len max_tokens input_length default_sampling_params override_max_tokens "
         "truncate_prompt_tokens"

@@ -194,6 +194,7 @@ def test_model_runner_can_still_be_chosen(monkeypatch: pytest.MonkeyPatch) -> No
     [
         front_end._plan_at_admission,
         refusals._check_before_response,
+        refusals._check_before_events,
         front_end._refuse_beam_search,
         front_end._count_in_chat_stream,
         front_end._count_in_completion_stream,
@@ -211,6 +212,14 @@ def test_call_of_another_model_passes_through(engine: Any, shim: Any) -> None:
     wrapped = shim(original)
     assert wrapped(engine, "request", PASSED, params, last=PASSED) is PASSED
     assert calls == [((engine, "request", PASSED, params), {"last": PASSED})]
+
+
+@others
+@pytest.mark.parametrize("text", [None, "", "abc"])
+def test_echo_of_another_model_is_unchanged(engine: Any, text: str | None) -> None:
+    extract = refusals._echo_nothing(lambda self, prompt: text)
+    assert extract(engine, PASSED) == text
+    assert extract(OURS, PASSED) == (text or "")
 
 
 @others
