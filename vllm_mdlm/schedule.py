@@ -21,7 +21,8 @@ def block_quota(
         block_pass: [R] int64, passes of the block already taken.
 
     Returns:
-        [R] int64. At least 1: a block with fewer masked positions than passes ends early, where
+        [R] int64. A rule that falls behind the schedule goes on with its last quota (our choice).
+        At least 1: a block with fewer masked positions than passes ends early, where
         LLaDA's loop would go on with passes that commit nothing.
     """
     base = torch.div(num_masked, num_steps, rounding_mode="floor")

@@ -34,7 +34,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     def get(name: str) -> Path:
         if name not in made:
             folder = tmp_path_factory.mktemp("checkpoints") / name
-            made[name] = make_llada(folder, SHAPES[name], seed=len(made))
+            made[name] = make_llada(folder, SHAPES[name], seed=list(SHAPES).index(name))
         return made[name]
 
     return get

@@ -117,9 +117,9 @@ def generate(
                 if canvas[i] is None
             ]
             # LLaDA's schedule ends with the block. KLASS may be behind it (a pass that finds few
-            # stable positions commits fewer than the quota): one a pass from there on, our choice.
+            # stable positions commits fewer than the quota): its last quota goes on, our choice.
             done = len(history) - 1
-            quota = max(1, schedule[done]) if done < len(schedule) else 1
+            quota = max(1, schedule[min(done, len(schedule) - 1)])
             for chosen in _choose(candidates, quota, s):
                 canvas[chosen.position] = chosen
                 commit_pass[chosen.position] = passes
