@@ -1,0 +1,76 @@
+"""The study's table and plot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from scipy.stats import binomtest
+
+
+class Result(NamedTuple):
+    """One setting's outcome: ``right`` of ``questions`` answers, passes in the mean."""
+
+    sampler: str
+    label: str
+    questions: int
+    right: int
+    reasoning: int
+    passes: float
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / self.questions
+
+    def interval(self) -> tuple[float, float]:
+        """Wilson 95 % interval of the accuracy."""
+        found = binomtest(self.right, self.questions).proportion_ci(method="wilson")
+        return float(found.low), float(found.high)
+
+
+def write(path: Path, results: Sequence[Result]) -> None:
+    path.write_text("".join(json.dumps(result._asdict()) + "\n" for result in results))
+
+
+def read(path: Path) -> list[Result]:
+    return [Result(**json.loads(line)) for line in path.read_text().splitlines()]
+
+
+def table(results: Sequence[Result]) -> str:
+    """Markdown; the first result is the baseline that passes are compared with."""
+    baseline = results[0]
+    lines = [
+        "| sampler | parameter | accuracy (95 % interval) | reasoning | passes | fewer passes |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for result in results:
+        low, high = result.interval()
+        lines.append(
+            f"| `{result.sampler}` | {result.label} | {result.accuracy:.3f} ({low:.3f} to "
+            f"{high:.3f}) | {result.reasoning / result.questions:.3f} | {result.passes:.1f} | "
+            f"{baseline.passes / result.passes:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def plot(results: Sequence[Result], path: Path) -> None:
+    """Accuracy against mean passes, one line a sampler."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 5))
+    for sampler in dict.fromkeys(result.sampler for result in results):
+        points = sorted((r.passes, r.accuracy) for r in results if r.sampler == sampler)
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=sampler)
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("forward passes per answer (mean)")
+    axes.set_ylabel("exact match")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
