@@ -176,11 +176,12 @@ ATTRIBUTES = {
         "response_format structured_outputs tool_choice use_beam_search vllm_xargs"
     ),
     ("vllm.v1.engine", "EngineCoreRequest"): "sampling_params prompt_token_ids resumable",
-    ("vllm.outputs", "CompletionOutput"): "spec_decode_metrics",
+    ("vllm.outputs", "CompletionOutput"): "routed_experts spec_decode_metrics",
     # compat/requests.py
     ("vllm.v1.request", "Request"): (
         "_all_token_ids _output_token_ids num_tokens num_prompt_tokens num_output_tokens "
-        "num_computed_tokens spec_decode_metrics next_decode_eligible_step"
+        "num_tokens_with_spec num_computed_tokens is_prefill_chunk spec_decode_metrics "
+        "next_decode_eligible_step"
     ),
     ("vllm.v1.metrics.stats", "RequestSpecDecodeMetrics"): "histogram num_draft_tokens",
     # compat/cpu_kernels.py
@@ -192,7 +193,8 @@ ATTRIBUTES = {
         "current_step log_stats max_model_len max_num_scheduled_tokens requests running vllm_config"
     ),
     ("vllm.v1.engine", "EngineCoreOutput"): (
-        "request_id new_token_ids finish_reason stop_reason spec_decode_metrics trace_headers"
+        "request_id new_token_ids finish_reason stop_reason spec_decode_metrics "
+        "trace_headers routed_experts"
     ),
     ("vllm.v1.spec_decode.metrics", "SpecDecodingStats"): (
         "num_spec_tokens num_drafts num_draft_tokens num_accepted_tokens"

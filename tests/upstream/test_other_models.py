@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from vllm import envs
 from vllm.config import VllmConfig
 from vllm.entrypoints.openai.chat_completion import serving as chat
 from vllm.exceptions import VLLMValidationError
@@ -35,7 +36,11 @@ def _installed() -> dict[str, Any]:
 
 @pytest.fixture(scope="module", autouse=True)
 def shims() -> None:
-    """All shims of the front end and of every process."""
+    """All shims of the front end and of every process.
+
+    An engine that ran before in this process has frozen vLLM's view of the environment.
+    """
+    envs.disable_envs_cache()
     vllm_mdlm.register()
     compat.install_front_end()
 
@@ -226,13 +231,13 @@ def test_echo_of_another_model_is_unchanged(engine: Any, text: str | None) -> No
 def test_responses_of_another_model_are_unchanged(engine: Any) -> None:
     results = SimpleNamespace()
 
-    def full(self: Any, batch: Any) -> Any:
+    def full(self: Any, batch: Any, request: Any = None) -> Any:
         return SimpleNamespace(usage=SimpleNamespace(), batch=batch)
 
     async def full_chat(self: Any, request: Any, generator: AsyncIterator[Any]) -> Any:
         return full(self, generator)
 
-    completion = front_end._count_in_completion(full)(engine, results)
+    completion = front_end._count_in_completion(full)(engine, results, None)
     chat = asyncio.run(front_end._count_in_chat(full_chat)(engine, None, results))
     for response in (completion, chat):
         assert response.batch is results

@@ -102,7 +102,7 @@ def test_replaced_names_exist(patch: Patch) -> None:
                 pkgutil.resolve_name(name)
 
 
-INSTANCE_ATTRIBUTES = {"_all_token_ids", "_output_token_ids"}
+INSTANCE_ATTRIBUTES = {"_all_token_ids", "_output_token_ids", "is_prefill_chunk"}
 """Set in `__init__`; `test_surface` finds them in the source."""
 
 
