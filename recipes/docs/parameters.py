@@ -16,9 +16,10 @@ from vllm_mdlm.samplers.registry import BUILT_IN, samplers
 
 HONOURED = {
     "max_tokens": "Most tokens of an answer. It shapes the canvas where `gen_length` is unset. One "
-    "that does not fit in the context is refused, not clipped. Unset: 256 in chat, or the "
-    "`canvas_length` of config.json; 16 in completions and offline, vLLM's default.",
-    "min_tokens": "EOS and stop tokens are forbidden at positions below it.",
+    "that does not fit in the context is refused, not clipped. Unset: in chat and completions the "
+    "request's `gen_length`; without that 256 in chat, or the `canvas_length` of config.json; 16 "
+    "in completions and offline, vLLM's default.",
+    "min_tokens": "EOS and stop tokens are forbidden at positions below it. At most `gen_length`.",
     "temperature": "0 is greedy. Above 0 a token is drawn from softmax(logits / temperature).",
     "top_p": "Cuts the distribution that a token is drawn from. No effect at temperature 0.",
     "top_k": "As `top_p`.",
@@ -31,7 +32,7 @@ HONOURED = {
     "ignore_eos": "EOS does not end an answer.",
     "include_stop_str_in_output": "Keeps the stop string, or the token that ended the answer.",
     "logit_bias": "Added to the logits that a token is chosen from.",
-    "allowed_token_ids": "Every other token is forbidden.",
+    "allowed_token_ids": "Every other token is forbidden. A list that leaves none is refused.",
     "bad_words": "No answer holds one, in whatever order its positions are committed.",
     "logprobs": "Of the pass that committed the token. In chat with `top_logprobs`.",
     "skip_special_tokens": "Text of an answer only.",
