@@ -20,7 +20,7 @@ def trace(output: Any) -> dict[str, list[Any]] | None:
     """
     if output.routed_experts is None:
         return None
-    passes, confidence, entropy = output.routed_experts[: len(output.token_ids)].T
+    passes, confidence, entropy = output.routed_experts.T
     return {
         "forward_pass": passes.astype(int).tolist(),
         "confidence": confidence.tolist(),

@@ -41,6 +41,8 @@ def test_a_stream_brings_the_trace_with_its_usage(client: openai.OpenAI, oracle:
     )
     last: Any = list(events)[-1]
     assert set(last.traces) == {"0", "1"}
+    lengths = [len(found["forward_pass"]) for found in last.traces.values()]
+    assert sum(lengths) == last.usage.completion_tokens
     passes = sum(1 + max(found["forward_pass"]) for found in last.traces.values())
     assert last.usage.forward_passes >= passes
 

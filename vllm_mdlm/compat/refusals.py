@@ -161,9 +161,13 @@ def _check_request(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _follow_gen_length(request: Any, max_model_len: int) -> bool:
-    """Without `max_tokens`, the answer may be as long as the canvas that the caller asks for."""
+    """Without `max_tokens`, the answer may be as long as the canvas that the caller asks for.
+
+    In completions `max_tokens` is never without: OpenAI's default is 16.
+    """
     gen_length = (request.vllm_xargs or {}).get("gen_length")
-    asked = {"max_tokens", "max_completion_tokens"} & request.model_fields_set
+    names = ("max_tokens", "max_completion_tokens")
+    asked = any(getattr(request, name, None) is not None for name in names)
     if asked or not isinstance(gen_length, int) or not 0 < gen_length <= max_model_len:
         return False
     request.max_tokens = gen_length
