@@ -198,8 +198,8 @@ def side_of(step: Step) -> Side:
 
 
 def training(rng: random.Random) -> Question:
-    """A question of which every step is on the training side."""
-    return draw(rng, "train")
+    """A question of which every step is on the training side, three in five of two steps."""
+    return draw(rng, "train", weights=(1, 1, 3))
 
 
 def held_out(count: int, seed: int = 2026) -> Iterator[Question]:
@@ -212,9 +212,9 @@ def held_out(count: int, seed: int = 2026) -> Iterator[Question]:
             yield question
 
 
-def draw(rng: random.Random, side: Side) -> Question:
-    """A question of one side: addition, subtraction and two steps in the shares 3 : 3 : 4."""
-    kind = rng.choices((_addition, _subtraction, _two_steps), weights=(3, 3, 4))[0]
+def draw(rng: random.Random, side: Side, weights: tuple[int, int, int] = (3, 3, 4)) -> Question:
+    """A question of one side; the weights are those of addition, subtraction and two steps."""
+    kind = rng.choices((_addition, _subtraction, _two_steps), weights=weights)[0]
     while True:
         steps = kind(rng)
         if steps is not None and all(side_of(step) == side for step in steps):
