@@ -15,9 +15,10 @@ line a column, from the ones upwards, and every line is a true equation by itsel
                     09-0-1=8
                     The answer is 872
 
-A two-step question writes its first result on a line of its own and goes on from it. That result
-has as many digits as it could have, with leading zeros (``120+34=0154``), and the second step as
-many columns, so that the number and the place of all lines can be told from the question alone.
+The lines of a second step follow those of the first and take their digits from its sums; after an
+addition they have a column more, for its last carry, needed or not. So the number and the place of
+all lines can be told from the question alone. 120 + 34 - 56 has 0+4+0=04, 2+3+0=05, 1+0+0=01, and
+then 14-6-0=8, 15-5-1=9, 01-0-1=0, 00-0-0=0.
 
 Held-out and training questions are disjoint by construction: a hash of the unordered pair of
 operands of a step puts the pair on one side or the other, and a question belongs to a side only
@@ -117,12 +118,11 @@ class Question(NamedTuple):
     @property
     def reasoning(self) -> list[str]:
         """The lines of the worked answer, without the line that states it."""
-        first, width = self.steps[0], columns(self.steps[0])
-        lines = step_lines(first, width)
-        for second in self.steps[1:]:
-            width += first.operator == "+"
-            lines.append(f"{first}={first.result:0{width}d}")
-            lines += step_lines(second, max(width, len(str(second.b))))
+        width = columns(self.steps[0])
+        lines = step_lines(self.steps[0], width)
+        for before, step in zip(self.steps, self.steps[1:], strict=False):
+            width = max(width + (before.operator == "+"), len(str(step.b)))
+            lines += step_lines(step, width)
         return lines
 
     @property
@@ -198,8 +198,8 @@ def side_of(step: Step) -> Side:
 
 
 def training(rng: random.Random) -> Question:
-    """A question of which every step is on the training side."""
-    return draw(rng, "train")
+    """A question of which every step is on the training side, three in five of two steps."""
+    return draw(rng, "train", weights=(1, 1, 3))
 
 
 def held_out(count: int, seed: int = 2026) -> Iterator[Question]:
@@ -212,9 +212,9 @@ def held_out(count: int, seed: int = 2026) -> Iterator[Question]:
             yield question
 
 
-def draw(rng: random.Random, side: Side) -> Question:
-    """A question of one side: addition, subtraction and two steps in the shares 3 : 3 : 4."""
-    kind = rng.choices((_addition, _subtraction, _two_steps), weights=(3, 3, 4))[0]
+def draw(rng: random.Random, side: Side, weights: tuple[int, int, int] = (3, 3, 4)) -> Question:
+    """A question of one side; the weights are those of addition, subtraction and two steps."""
+    kind = rng.choices((_addition, _subtraction, _two_steps), weights=weights)[0]
     while True:
         steps = kind(rng)
         if steps is not None and all(side_of(step) == side for step in steps):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
@@ -130,6 +131,7 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint so that a kill leaves the old one or the new one, never a part."""
         state: dict[str, Any] = {
+            "settings": msgspec.json.encode(self.settings).decode(),
             "step": self.step,
             "model": self.model.state_dict(),
             "optimizers": [o.state_dict() for o in self.optimizers],
@@ -145,10 +147,19 @@ class Trainer:
         partial.replace(target)
 
     def resume(self) -> None:
-        """Load the checkpoint, where there is one, and drop the log lines written after it."""
+        """Load the checkpoint, where there is one, and drop the log lines written after it.
+
+        Raises ValueError where the checkpoint is of a run with other settings.
+        """
         path = self.folder / CHECKPOINT
         if path.exists():
             state = torch.load(path, map_location=self.device, weights_only=True)
+            wanted = msgspec.json.encode(self.settings).decode()
+            if state["settings"] != wanted:
+                raise ValueError(
+                    f"{path} was written with other settings: it has {state['settings']}, "
+                    f"this run has {wanted}; give the new run a folder of its own"
+                )
             self.step = state["step"]
             self.model.load_state_dict(state["model"])
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):

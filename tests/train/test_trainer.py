@@ -127,13 +127,19 @@ def test_a_killed_process_goes_on_with_the_same_losses(tmp_path: Path) -> None:
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
 
 
-def test_a_torn_checkpoint_is_never_read(tmp_path: Path) -> None:
+def test_a_torn_checkpoint_is_never_read_and_a_torn_log_line_is_dropped(tmp_path: Path) -> None:
     run(SCHEMES[0], tmp_path, steps=7)
     (tmp_path / CHECKPOINT).with_suffix(".partial").write_bytes(b"torn")
     with (tmp_path / LOG).open("a") as file:
         file.write('{"step": 8, "lo')
-    run(SCHEMES[0], tmp_path, steps=9)
-    assert len(losses(tmp_path)) == 9
+    run(SCHEMES[0], tmp_path, steps=7)
+    assert len(losses(tmp_path)) == 7
+
+
+def test_other_settings_in_the_same_folder_are_refused(tmp_path: Path) -> None:
+    run(SCHEMES[0], tmp_path, steps=7)
+    with pytest.raises(ValueError, match="written with other settings"):
+        run(SCHEMES[0], tmp_path, steps=9)
 
 
 def test_it_learns_to_copy(tmp_path: Path) -> None:
