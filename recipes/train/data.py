@@ -41,7 +41,7 @@ class QuestionSource:
 
     def __init__(self, data: QuestionData, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
         self.data, self.tokenizer, self.seed = data, tokenizer, seed
-        self.marks = [tokenizer.encode(m, add_special_tokens=False)[0] for m in ("=", "\n", " is")]
+        self.before_number = tokenizer.encode(" is", add_special_tokens=False)[0]
 
     def batch(self, step: int) -> Batch:
         rng = random.Random(f"{self.seed}/{step}")
@@ -50,28 +50,27 @@ class QuestionSource:
         tokens = torch.full((rows, length), int(self.tokenizer.eos_token_id))
         maskable, computed = torch.zeros(2, rows, length, dtype=torch.bool)
         for row in range(rows):
-            prompt, answer, results = self._fitting(rng, length)
+            prompt, answer, cells = self._fitting(rng, length)
             end = len(prompt) + len(answer)
             tokens[row, :end] = torch.tensor(prompt + answer)
             maskable[row, len(prompt) :] = True
-            computed[row, len(prompt) : end] = torch.tensor(results)
+            computed[row, len(prompt) : end] = torch.tensor(cells)
         return Batch(tokens, maskable, computed)
 
     def _fitting(self, rng: random.Random, length: int) -> tuple[list[int], list[int], list[bool]]:
-        """A question whose prompt, answer and one EOS fit in a row, and which cells are results."""
+        """A question whose prompt, answer and one EOS fit in a row, and its computed cells."""
         while True:
-            prompt, answer = encode(self.tokenizer, questions.training(rng))
+            question = questions.training(rng)
+            prompt, answer = encode(self.tokenizer, question)
             if len(prompt) + len(answer) < length:
-                return prompt, answer, self._results(answer)
+                return prompt, answer, self._computed(question, answer)
 
-    def _results(self, answer: list[int]) -> list[bool]:
-        """The digits after an equals sign and those of the answer sentence."""
-        equals, line_end, sentence = self.marks
-        found, inside = [], False
-        for token in answer:
-            found.append(inside and token != line_end)
-            inside = (inside and token != line_end) or token in (equals, sentence)
-        return found
+    def _computed(self, question: questions.Question, answer: list[int]) -> list[bool]:
+        """One entry a token: those of the lines, whose characters are tokens, and of the number."""
+        cells = [cell for line in question.computed for cell in (*line, False)]
+        sentence = answer[len(cells) :]
+        number = sentence.index(self.before_number) + 1
+        return cells + [i >= number for i in range(len(sentence))]
 
 
 def encode(

@@ -43,6 +43,26 @@ def block_mask(maskable: Tensor, block_lengths: Sequence[int], generator: Genera
     return maskable & (partly | (block > active))
 
 
+def chain_mask(
+    maskable: Tensor, computed: Tensor, block_lengths: Sequence[int], generator: Generator
+) -> Tensor:
+    """Masks that decoding in the order of the calculation meets: every computed cell from one on,
+    and in half of the rows everything behind the block that holds this cell. The cell and the block
+    length are drawn uniformly (our choice).
+
+    maskable: bool [rows, length], every row's True cells contiguous; computed: of the same shape, a
+    part of ``maskable``, at least one True a row. Returns bool of the same shape.
+    """
+    rows = len(maskable)
+    sizes = torch.tensor(block_lengths)
+    size = sizes[torch.randint(len(sizes), (rows, 1), generator=generator)]
+    cut = pick_one(computed, generator).int().argmax(1, keepdim=True)
+    place = maskable.cumsum(1) - 1
+    end = (place.gather(1, cut) // size + 1) * size
+    rest = maskable & (place >= end) & (torch.rand(rows, 1, generator=generator) < 0.5)
+    return rest | (computed & (torch.arange(maskable.shape[1]) >= cut))
+
+
 def pick_one(candidates: Tensor, generator: Generator) -> Tensor:
     """One True cell of every row, uniformly. candidates: bool [rows, length], none empty."""
     score = torch.rand(candidates.shape, generator=generator).masked_fill(~candidates, -1)

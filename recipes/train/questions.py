@@ -15,10 +15,11 @@ line a column, from the ones upwards, and every line is a true equation by itsel
                     09-0-1=8
                     The answer is 872
 
-The lines of a second step follow those of the first and take their digits from its sums; after an
-addition they have a column more, for its last carry, needed or not. So the number and the place of
-all lines can be told from the question alone. 120 + 34 - 56 has 0+4+0=04, 2+3+0=05, 1+0+0=01, and
-then 14-6-0=8, 15-5-1=9, 01-0-1=0, 00-0-0=0.
+The lines of a second step follow those of the first and take their digits from its sums. Of two
+steps the first always has three columns, and the second as many, or after an addition one more for
+its last carry, needed or not. So a digit and where it comes from are always the same number of lines
+apart. 120 + 34 - 56 has 0+4+0=04, 2+3+0=05, 1+0+0=01, and then 14-6-0=8, 15-5-1=9, 01-0-1=0,
+00-0-0=0.
 
 Held-out and training questions are disjoint by construction: a hash of the unordered pair of
 operands of a step puts the pair on one side or the other, and a question belongs to a side only
@@ -36,6 +37,9 @@ Side = Literal["train", "held_out"]
 
 HELD_OUT_ONE_IN = 16
 """One unordered operand pair in this many is held out (our choice)."""
+
+TWO_STEP_COLUMNS = 3
+"""The most digits of a number in a question of two steps."""
 
 ANSWER_PREFIX = "The answer is "
 
@@ -118,12 +122,27 @@ class Question(NamedTuple):
     @property
     def reasoning(self) -> list[str]:
         """The lines of the worked answer, without the line that states it."""
-        width = columns(self.steps[0])
-        lines = step_lines(self.steps[0], width)
-        for before, step in zip(self.steps, self.steps[1:], strict=False):
-            width = max(width + (before.operator == "+"), len(str(step.b)))
+        lines = list[str]()
+        for step, width in zip(self.steps, self._widths(), strict=True):
             lines += step_lines(step, width)
         return lines
+
+    @property
+    def computed(self) -> list[list[bool]]:
+        """For every character of every reasoning line, whether it follows from other lines or from
+        arithmetic; the others are marks and digits of the question."""
+        cells = list[list[bool]]()
+        for i, (step, width) in enumerate(zip(self.steps, self._widths(), strict=True)):
+            pattern = "c+y+c=cc" if step.operator == "+" else "cc-y-c=c"
+            own = "x+y+c=cc" if step.operator == "+" else "cx-y-c=c"
+            cells += [[mark == "c" for mark in (pattern if i else own)]] * width
+        return cells
+
+    def _widths(self) -> list[int]:
+        """The columns of every step."""
+        if len(self.steps) == 1:
+            return [columns(self.steps[0])]
+        return [TWO_STEP_COLUMNS, TWO_STEP_COLUMNS + (self.steps[0].operator == "+")]
 
     @property
     def completion(self) -> str:
@@ -241,7 +260,7 @@ def _subtraction(rng: random.Random) -> Steps:
 
 
 def _two_steps(rng: random.Random) -> Steps | None:
-    a, b, c = (_number(rng, 3) for _ in range(3))
+    a, b, c = (_number(rng, TWO_STEP_COLUMNS) for _ in range(3))
     p, q = rng.choice("+-"), rng.choice("+-")
     first = Step(a, p, b)  # type: ignore[arg-type]
     second = Step(first.result, q, c)  # type: ignore[arg-type]

@@ -73,11 +73,11 @@ class TaskData(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, ta
 
 class RandomMasking(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="random"):
     """RANDOM; instead, a share of rows is masked as semi-autoregressive decoding leaves them, and a
-    share in all its computed cells and no others.
+    share as decoding in the order of the calculation leaves them.
     """
 
     block_share: Share = 0.0
-    computed_share: Share = 0.0
+    chain_share: Share = 0.0
     block_lengths: tuple[Positive, ...] = (8, 16, 32)
 
 

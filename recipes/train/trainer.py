@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 from recipes.train.data import Batch, Source
-from recipes.train.masking import block_mask, mean_masked, papl_weights, random_mask
+from recipes.train.masking import block_mask, chain_mask, mean_masked, papl_weights, random_mask
 from recipes.train.model import LLaDA
 from recipes.train.optim import Average, build_optimizers, schedule, set_rate
 from recipes.train.puma import PumaBuffer
@@ -106,8 +106,9 @@ class Trainer:
             if scheme.block_share > 0:
                 blocks = block_mask(batch.maskable, scheme.block_lengths, generator)
                 masked = torch.where(draw < scheme.block_share, blocks, masked)
-            if scheme.computed_share > 0 and batch.computed is not None:
-                masked = torch.where(draw > 1 - scheme.computed_share, batch.computed, masked)
+            if scheme.chain_share > 0 and batch.computed is not None:
+                chains = chain_mask(batch.maskable, batch.computed, scheme.block_lengths, generator)
+                masked = torch.where(draw > 1 - scheme.chain_share, chains, masked)
         return batch, masked
 
     def _loss(self, logits: Tensor, gold: Tensor, masked: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 from recipes.train.masking import (
     PumaState,
     block_mask,
+    chain_mask,
     mean_masked,
     papl_weights,
     pick_one,
@@ -49,6 +50,25 @@ def test_the_forced_cell_is_uniform() -> None:
     assert not picked[:, :2].any()
     share = picked[:, 2:].float().mean(0)
     assert (share - 1 / 3).abs().max() < 5 * math.sqrt(2 / 9 / 9000)
+
+
+def test_chain_masks_are_the_rest_of_the_calculation_and_of_the_canvas() -> None:
+    maskable = torch.arange(40).ge(5).expand(400, 40)
+    computed = maskable & (torch.arange(40) % 3 == 0)
+    masked = chain_mask(maskable, computed, [8], Generator().manual_seed(3))
+    ends, cuts = set(), set()
+    for row in masked:
+        cut = int(row.int().argmax())
+        block_end = 5 + (cut - 5) // 8 * 8 + 8
+        assert torch.equal(
+            row[:block_end], computed[0, :block_end] & (torch.arange(block_end) >= cut)
+        )
+        rest = row[block_end:]
+        assert torch.equal(rest, computed[0, block_end:]) or rest.all()
+        ends.add(bool(rest.all()) if len(rest) else None)
+        cuts.add(cut)
+    assert ends >= {True, False}
+    assert cuts == set(computed[0].nonzero().flatten().tolist())
 
 
 def test_block_masks_are_what_block_decoding_leaves() -> None:

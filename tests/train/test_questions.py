@@ -82,6 +82,14 @@ def test_a_two_step_answer_goes_on_from_its_first_result() -> None:
     ]
 
 
+def test_computed_cells_are_carries_borrows_results_and_digits_of_an_earlier_result() -> None:
+    question = Question("What is 120 + 34 - 56?", (Step(120, "+", 34), Step(154, "-", 56)))
+    lines = zip(question.reasoning, question.computed, strict=True)
+    shown = ["".join("_" if c else x for x, c in zip(*line, strict=True)) for line in lines]
+    assert shown == ["0+4+_=__", "2+3+_=__", "1+0+_=__"] + [f"__-{d}-_=_" for d in "6500"]
+    assert [all(line) for line in Question("1 - 1", (Step(1, "-", 1),)).computed] == [False]
+
+
 def test_the_layout_of_the_lines_can_be_told_from_the_question() -> None:
     rng = random.Random(3)
     layouts: dict[str, set[tuple[int, ...]]] = {}

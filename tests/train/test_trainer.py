@@ -148,7 +148,7 @@ def test_it_learns_to_copy(tmp_path: Path) -> None:
     assert sum(found[-20:]) < 0.3 * sum(found[:20])
 
 
-def test_rows_are_chat_prompts_answers_and_eos_and_results_are_marked() -> None:
+def test_rows_are_chat_prompts_answers_and_eos_and_computed_cells_are_marked() -> None:
     tokenizer = question_tokenizer(448)
     data = QuestionData(row_lengths=(112,), row_weights=(1.0,), tokens_per_batch=1120)
     batch = QuestionSource(data, tokenizer, seed=0).batch(3)
@@ -162,10 +162,12 @@ def test_rows_are_chat_prompts_answers_and_eos_and_results_are_marked() -> None:
         assert prompt.endswith("assistant<|end_header_id|>\n\n")
         completion = answer.replace("<|endoftext|>", "")
         lines, sentence = completion.rsplit("\n", 1)
-        results = [line.split("=")[1] for line in lines.split("\n")]
         assert all(map(is_true_equation, lines.split("\n")))
-        expected = "".join(results) + sentence.removeprefix("The answer is")
-        assert tokenizer.decode(tokens[computed]) == expected
+        found = tokenizer.decode(tokens[computed])
+        assert found.endswith(sentence.removeprefix("The answer is"))
+        seen = tokenizer.decode(tokens[maskable & ~computed])
+        assert not any(mark in found for mark in "+-=\n")
+        assert seen.count("=") == len(lines.split("\n"))
 
 
 def test_batches_are_functions_of_seed_and_step() -> None:
