@@ -17,8 +17,8 @@ line a column, from the ones upwards, and every line is a true equation by itsel
 
 The lines of a second step follow those of the first and take their digits from its sums. Of two
 steps the first always has three columns, and the second as many, or after an addition one more for
-its last carry, needed or not. So a digit and where it comes from are always the same number of lines
-apart. 120 + 34 - 56 has 0+4+0=04, 2+3+0=05, 1+0+0=01, and then 14-6-0=8, 15-5-1=9, 01-0-1=0,
+its last carry, needed or not. So a digit and where it comes from are always the same number of
+lines apart. 120 + 34 - 56 has 0+4+0=04, 2+3+0=05, 1+0+0=01, and then 14-6-0=8, 15-5-1=9, 01-0-1=0,
 00-0-0=0.
 
 Held-out and training questions are disjoint by construction: a hash of the unordered pair of
