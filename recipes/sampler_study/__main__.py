@@ -1,4 +1,4 @@
-"""Run the study: python -m recipes.sampler_study --model recipes/models/arithmetic --out DIR
+"""Run a sweep: python -m recipes.sampler_study samplers --model recipes/models/arithmetic --out DIR
 
 Every setting answers the same held-out questions at temperature 0, in batches, through vLLM. A run
 that was stopped goes on with the settings that have no result yet.
@@ -7,64 +7,98 @@ that was stopped goes on with the settings that have no result yet.
 from __future__ import annotations
 
 import argparse
+import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recipes.sampler_study.report import Result, plot, read, table, write
-from recipes.sampler_study.sweep import GEN_LENGTH, Setting, sweep
+from recipes.sampler_study.report import Result, changed_tokens, plot, read, table, write
+from recipes.sampler_study.sweep import GEN_LENGTH, SWEEPS, Setting, baseline
 from recipes.train.questions import Question, check, held_out
 from vllm_mdlm.results import num_passes
 
 if TYPE_CHECKING:
-    from vllm import LLM
+    from vllm import LLM, RequestOutput
 
 
-def run(llm: LLM, setting: Setting, questions: list[Question]) -> Result:
-    """Answer all questions with one setting."""
+def answer(llm: LLM, setting: Setting, questions: list[Question]) -> list[RequestOutput]:
+    """The outputs of all questions with one setting."""
     from vllm import SamplingParams
 
     params = SamplingParams(
         temperature=0.0, seed=0, max_tokens=GEN_LENGTH, extra_args=setting.arguments()
     )
     chats: list[Any] = [[{"role": "user", "content": question.text}] for question in questions]
-    outputs = [output.outputs[0] for output in llm.chat(chats, params)]
-    verdicts = [check(q, o.text) for q, o in zip(questions, outputs, strict=True)]
-    return Result(
-        setting.sampler,
-        setting.label,
-        len(questions),
-        sum(verdict.answer_right for verdict in verdicts),
-        sum(verdict.reasoning_right for verdict in verdicts),
-        sum(map(num_passes, outputs)) / len(outputs),
-    )
+    return llm.chat(chats, params)
+
+
+class Study:
+    """One sweep in one folder: `results.jsonl`, and the token ids of every setting's answers."""
+
+    def __init__(self, out: Path, sweep: list[Setting], questions: list[Question]) -> None:
+        self.out, self.sweep, self.questions = out, sweep, questions
+        (out / "answers").mkdir(parents=True, exist_ok=True)
+        self.file = out / "results.jsonl"
+        self.results = read(self.file) if self.file.exists() else []
+
+    def missing(self) -> list[Setting]:
+        done = {(result.sampler, result.label) for result in self.results}
+        return [s for s in self.sweep if (s.sampler, s.label) not in done]
+
+    def run(self, llm: LLM, setting: Setting) -> Result:
+        """Answer, check and keep one setting."""
+        begun = time.perf_counter()
+        outputs = [output.outputs[0] for output in answer(llm, setting, self.questions)]
+        seconds = time.perf_counter() - begun
+        verdicts = [check(q, o.text) for q, o in zip(self.questions, outputs, strict=True)]
+        tokens = [list(output.token_ids) for output in outputs]
+        self._answers(setting).write_text(json.dumps(tokens))
+        compared = json.loads(self._answers(baseline(setting, self.sweep)).read_text())
+        result = Result(
+            setting.sampler,
+            setting.label,
+            len(outputs),
+            sum(verdict.answer_right for verdict in verdicts),
+            sum(verdict.reasoning_right for verdict in verdicts),
+            sum(map(num_passes, outputs)) / len(outputs),
+            changed_tokens(tokens, compared),
+            seconds,
+        )
+        self.results.append(result)
+        write(self.file, self.results)
+        return result
+
+    def report(self) -> str:
+        """Write table and plot; returns the table."""
+        order = {(s.sampler, s.label): index for index, s in enumerate(self.sweep)}
+        results = sorted(self.results, key=lambda result: order[result.sampler, result.label])
+        text = table(results)
+        (self.out / "table.md").write_text(text + "\n")
+        plot(results, self.out / "accuracy.png")
+        return text
+
+    def _answers(self, setting: Setting) -> Path:
+        return self.out / "answers" / f"{setting.name}.json"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("sweep", choices=SWEEPS)
     parser.add_argument("--model", default="recipes/models/arithmetic")
     parser.add_argument("--questions", type=int, default=1000)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--batch", type=int, default=128)
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    results_file = arguments.out / "results.jsonl"
-    results = read(results_file) if results_file.exists() else []
-    done = {(result.sampler, result.label) for result in results}
-    missing = [setting for setting in sweep() if (setting.sampler, setting.label) not in done]
+    questions = list(held_out(arguments.questions))
+    study = Study(arguments.out, SWEEPS[arguments.sweep](), questions)
+    missing = study.missing()
     if missing:
         from vllm import LLM
 
         llm = LLM(arguments.model, max_num_seqs=arguments.batch, max_num_batched_tokens=16384)
-        questions = list(held_out(arguments.questions))
         for setting in missing:
-            results.append(run(llm, setting, questions))
-            write(results_file, results)
-            print(f"{setting.sampler} {setting.label}: {results[-1]}", flush=True)
-    order = {(setting.sampler, setting.label): index for index, setting in enumerate(sweep())}
-    results.sort(key=lambda result: order[result.sampler, result.label])
-    (arguments.out / "table.md").write_text(table(results) + "\n")
-    plot(results, arguments.out / "accuracy.png")
-    print(table(results))
+            print(f"{setting.name}: {study.run(llm, setting)}", flush=True)
+    print(study.report())
 
 
 if __name__ == "__main__":

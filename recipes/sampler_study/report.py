@@ -11,7 +11,11 @@ from scipy.stats import binomtest
 
 
 class Result(NamedTuple):
-    """One setting's outcome: ``right`` of ``questions`` answers, passes in the mean."""
+    """One setting's outcome: ``right`` of ``questions`` answers, passes in the mean.
+
+    changed: share of the answers' tokens that are not those of the setting it is compared with.
+    seconds: wall-clock time of all questions.
+    """
 
     sampler: str
     label: str
@@ -19,6 +23,8 @@ class Result(NamedTuple):
     right: int
     reasoning: int
     passes: float
+    changed: float
+    seconds: float
 
     @property
     def accuracy(self) -> float:
@@ -28,6 +34,14 @@ class Result(NamedTuple):
         """Wilson 95 % interval of the accuracy."""
         found = binomtest(self.right, self.questions).proportion_ci(method="wilson")
         return float(found.low), float(found.high)
+
+
+def changed_tokens(answers: Sequence[list[int]], compared: Sequence[list[int]]) -> float:
+    """The share of positions that differ, of all positions of the longer answer of every pair."""
+    pairs = list(zip(answers, compared, strict=True))
+    total = sum(max(len(a), len(b)) for a, b in pairs)
+    same = sum(x == y for a, b in pairs for x, y in zip(a, b, strict=False))
+    return 1 - same / total if total else 0.0
 
 
 def write(path: Path, results: Sequence[Result]) -> None:
@@ -42,30 +56,31 @@ def table(results: Sequence[Result]) -> str:
     """Markdown; the first result is the baseline that passes are compared with."""
     baseline = results[0]
     lines = [
-        "| sampler | parameter | accuracy (95 % interval) | reasoning | passes | fewer passes |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| sampler | parameter | accuracy (95 % interval) | reasoning | passes | fewer passes | "
+        "changed tokens |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for result in results:
         low, high = result.interval()
         lines.append(
             f"| `{result.sampler}` | {result.label} | {result.accuracy:.3f} ({low:.3f} to "
             f"{high:.3f}) | {result.reasoning / result.questions:.3f} | {result.passes:.1f} | "
-            f"{baseline.passes / result.passes:.2f} |"
+            f"{baseline.passes / result.passes:.2f} | {result.changed:.4f} |"
         )
     return "\n".join(lines)
 
 
 def plot(results: Sequence[Result], path: Path) -> None:
-    """Accuracy against mean passes, one line a sampler."""
+    """Accuracy against mean passes, one line a sampler and, where they differ, a block length."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 5))
-    for sampler in dict.fromkeys(result.sampler for result in results):
-        points = sorted((r.passes, r.accuracy) for r in results if r.sampler == sampler)
-        axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=sampler)
+    for line in dict.fromkeys(map(_line, results)):
+        points = sorted((r.passes, r.accuracy) for r in results if _line(r) == line)
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=line)
     axes.set_xscale("log", base=2)
     axes.set_xlabel("forward passes per answer (mean)")
     axes.set_ylabel("exact match")
@@ -74,3 +89,9 @@ def plot(results: Sequence[Result], path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def _line(result: Result) -> str:
+    """The plot's line that a result belongs to: its sampler and what is not a number swept."""
+    kept = [p for p in result.label.split(", ") if p.startswith("block ") or " " not in p]
+    return ", ".join([result.sampler, *kept])

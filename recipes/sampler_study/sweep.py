@@ -1,4 +1,4 @@
-"""What the study runs: every sampler over a sweep of the parameter that trades passes."""
+"""What the study runs: sweeps over samplers, over blocks and over cache reuse."""
 
 from __future__ import annotations
 
@@ -10,23 +10,40 @@ QUOTA_SAMPLERS = ("low_confidence", "random", "entropy", "margin", "left_to_righ
 
 
 class Setting(NamedTuple):
-    """One point of the sweep: a sampler and its parameters."""
+    """One point of a sweep: a sampler, its parameters, how the canvas is cut and recomputed."""
 
     sampler: str
     own: dict[str, Any]
+    block_length: int = BLOCK_LENGTH
+    kv_cache: str = "exact"
 
     @property
     def label(self) -> str:
-        return ", ".join(f"{name} {value:g}" for name, value in self.own.items())
+        parts = [f"{name} {value:g}" for name, value in self.own.items()]
+        if self.block_length != BLOCK_LENGTH:
+            parts.append(f"block {self.block_length}")
+        if self.kv_cache != "exact":
+            parts.append(self.kv_cache)
+        return ", ".join(parts)
+
+    @property
+    def name(self) -> str:
+        """Unique in a sweep."""
+        return f"{self.sampler} {self.label}"
 
     def arguments(self) -> dict[str, Any]:
         """Request parameters, as in `vllm_xargs`."""
-        shape = {"gen_length": GEN_LENGTH, "block_length": BLOCK_LENGTH}
-        return {"sampler": self.sampler, **shape, **self.own}
+        return {
+            "sampler": self.sampler,
+            "gen_length": GEN_LENGTH,
+            "block_length": self.block_length,
+            "kv_cache": self.kv_cache,
+            **self.own,
+        }
 
 
-def sweep() -> list[Setting]:
-    """All settings; the first is the baseline, one token a pass by confidence."""
+def samplers() -> list[Setting]:
+    """Every sampler over the parameter that trades passes."""
     quotas = [
         Setting(sampler, {"steps": GEN_LENGTH // per_pass})
         for sampler in QUOTA_SAMPLERS
@@ -41,3 +58,36 @@ def sweep() -> list[Setting]:
         for confidence, divergence in ((0.6, 0.015), (0.9, 0.01), (0.9, 0.001))
     ]
     return quotas + thresholds + factors + bounds + entropies + stable
+
+
+def blocks() -> list[Setting]:
+    """One to eight tokens a pass by confidence, in blocks of several lengths."""
+    return [
+        Setting("low_confidence", {"steps": GEN_LENGTH // per_pass}, block_length)
+        for block_length in (8, 16, 32, 96)
+        for per_pass in (1, 2, 4, 8)
+    ]
+
+
+def caches() -> list[Setting]:
+    """Every kind of sampler under every KV mode, `exact` first."""
+    chosen = (
+        Setting("low_confidence", {"steps": GEN_LENGTH}),
+        Setting("low_confidence", {"steps": GEN_LENGTH // 2}),
+        Setting("left_to_right", {"steps": GEN_LENGTH}),
+        Setting("threshold", {"threshold": 0.9}),
+        Setting("entropy_bound", {"entropy_bound": 0.1}),
+        Setting("med", {"entropy_threshold": 0.2}),
+        Setting("klass", {"threshold": 0.9, "kl_threshold": 0.01}),
+    )
+    modes = ("exact", "prefix", "dual")
+    return [setting._replace(kv_cache=mode) for setting in chosen for mode in modes]
+
+
+SWEEPS = {"samplers": samplers, "blocks": blocks, "caches": caches}
+
+
+def baseline(setting: Setting, sweep: list[Setting]) -> Setting:
+    """What a setting is compared with: itself without cache reuse, else the sweep's first."""
+    exact = setting._replace(kv_cache="exact")
+    return exact if setting != exact else sweep[0]
