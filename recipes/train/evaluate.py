@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from scipy.stats import binomtest
 from transformers import PreTrainedTokenizerFast
 
 from recipes.train.decode import decode
@@ -65,6 +66,32 @@ def accuracy(verdicts: Sequence[Verdict]) -> Accuracy:
     )
 
 
+def by_kind(questions: Sequence[Question], verdicts: Sequence[Verdict]) -> str:
+    """A Markdown table: both shares for every kind of question and for all, with Wilson's 95 %
+    intervals for all."""
+    groups = defaultdict[str, list[Verdict]](list)
+    for question, verdict in zip(questions, verdicts, strict=True):
+        groups[question.kind].append(verdict)
+    lines = ["| kind | questions | exact match | every line right |", "| --- | --- | --- | --- |"]
+    for kind, group in [*sorted(groups.items()), ("all", list(verdicts))]:
+        found = accuracy(group)
+        lines.append(f"| {kind} | {len(group)} | {found.answer:.3f} | {found.reasoning:.3f} |")
+    return "\n".join([*lines, "", f"95 % intervals of all: {intervals(verdicts)}"])
+
+
+def intervals(verdicts: Sequence[Verdict]) -> str:
+    """Wilson's 95 % intervals of both shares, in words."""
+    counts = {
+        "exact match": sum(v.answer_right for v in verdicts),
+        "every line right": sum(v.reasoning_right for v in verdicts),
+    }
+    found = {
+        name: binomtest(count, len(verdicts)).proportion_ci(method="wilson")
+        for name, count in counts.items()
+    }
+    return ", ".join(f"{name} {ci.low:.3f} to {ci.high:.3f}" for name, ci in found.items())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
@@ -81,16 +108,7 @@ def main() -> None:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(args.model)
     texts = answers(model, tokenizer, questions, args.gen_length, args.block_length, args.per_pass)
     verdicts = [check(q, t) for q, t in zip(questions, texts, strict=True)]
-    for kind in sorted({q.kind for q in questions}):
-        part = [v for q, v in zip(questions, verdicts, strict=True) if q.kind == kind]
-        found = accuracy(part)
-        print(
-            f"{kind:12} n={len(part):5} answer {found.answer:.3f} reasoning {found.reasoning:.3f}"
-        )
-    found = accuracy(verdicts)
-    print(
-        f"{'all':12} n={len(verdicts):5} answer {found.answer:.3f} reasoning {found.reasoning:.3f}"
-    )
+    print(by_kind(questions, verdicts))
     wrong = [
         (q, t)
         for q, t, v in zip(questions, texts, verdicts, strict=True)
