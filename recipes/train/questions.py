@@ -168,6 +168,25 @@ class Verdict(NamedTuple):
         return len(self.lines_right) == self.expected_lines and all(self.lines_right)
 
 
+def parse(text: str) -> Question | None:
+    """The question that a text asks with signs or their words, None where it asks none.
+
+    Of the phrases of this module those are understood that write every operator between its
+    numbers; any result, also a negative one, is taken as asked.
+    """
+    signs: dict[str, Operator] = {"+": "+", "plus": "+", "-": "-", "minus": "-"}
+    parts = re.findall(r"\d+|[+-]|plus|minus", text)
+    shape = ["number" if part.isdigit() else "sign" for part in parts]
+    if shape not in (["number", "sign"] * count + ["number"] for count in (1, 2)):
+        return None
+    steps = list[Step]()
+    value = int(parts[0])
+    for sign, number in zip(parts[1::2], parts[2::2], strict=True):
+        steps.append(Step(value, signs[sign], int(number)))
+        value = steps[-1].result
+    return Question(text, tuple(steps))
+
+
 def columns(step: Step) -> int:
     """The digits of the longer operand."""
     return max(len(str(step.a)), len(str(step.b)))

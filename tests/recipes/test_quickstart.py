@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from recipes.quickstart import judge
+from recipes.train.questions import parse
 from tests.reference.checkpoints import make_llada
 
 ROOT = Path(__file__).parent.parent.parent
@@ -48,6 +50,23 @@ def quickstart(model: Path) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+RIGHT = "1+9+0=10\n7+5+1=13\n8+3+1=12\n4+0+1=05\nThe answer is 5230"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (RIGHT, ("right", False)),
+        (RIGHT.replace("1=12", "1=13"), ("right, but not every line", False)),
+        (RIGHT.replace("5230", "5231"), ("wrong, the answer is 5230", True)),
+        ("", ("wrong, the answer is 5230", True)),
+    ],
+)
+def test_an_answer_is_judged(answer: str, expected: tuple[str, bool]) -> None:
+    assert judge(parse("What is 4871 + 359?"), answer) == expected
+    assert judge(None, answer) == (None, False)
 
 
 @pytest.mark.slow

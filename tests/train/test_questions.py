@@ -12,6 +12,7 @@ from recipes.train.questions import (
     draw,
     held_out,
     is_true_equation,
+    parse,
     side_of,
     step_lines,
     training,
@@ -37,6 +38,22 @@ def test_no_operand_pair_of_training_is_held_out() -> None:
 def test_a_pair_has_one_side_whatever_its_order_and_operator(pair: tuple[int, int]) -> None:
     a, b = pair
     assert len({side_of(Step(x, op, y)) for x, y in ((a, b), (b, a)) for op in "+-"}) == 1
+
+
+def test_a_question_with_its_operators_between_the_numbers_is_understood() -> None:
+    rng = random.Random(4)
+    understood = 0
+    for _ in range(500):
+        question = training(rng)
+        found = parse(question.text)
+        understood += found is not None
+        assert found in (None, question)
+    assert understood > 300
+
+
+@pytest.mark.parametrize("text", ["Hello", "Add 3 and 4.", "1 + 2 - 3 + 4", "3 + four", ""])
+def test_another_text_is_not_understood(text: str) -> None:
+    assert parse(text) is None
 
 
 @pytest.mark.parametrize("side", ["train", "held_out"])
