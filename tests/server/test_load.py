@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import random
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -153,3 +158,31 @@ def test_leaving_without_a_stream_frees_everything(server: Server, post: Post) -
         httpx.post(f"{server.url}/v1/completions", json=LONG, timeout=httpx.Timeout(5, read=0.5))
     assert_idle(server, post)
     assert server.metric(steps) - before < 400
+
+
+def test_bench_serve_and_prometheus_show_the_passes(
+    server: Server, folder: Path, tmp_path: Path
+) -> None:
+    """8 requests of 32 positions in 16 passes each; vLLM's benchmark takes one pass a canvas for
+    the one that sends it, which ours have not apart."""
+    names = ("denoising_steps", "canvas_positions", "committed_tokens")
+    before = [server.metric(f"vllm:diffusion_num_{name}_total") for name in names]
+    own = {"vllm_xargs": {"gen_length": 32, "steps": 16}}
+    command = [
+        *(sys.executable, "-m", "vllm.entrypoints.cli.main", "bench", "serve"),
+        *("--base-url", server.url, "--model", MODEL, "--tokenizer", str(folder)),
+        *("--num-prompts", "8", "--random-input-len", "10", "--random-output-len", "32"),
+        *("--ignore-eos", "--temperature", "0", "--extra-body", json.dumps(own)),
+        *("--save-result", "--result-dir", str(tmp_path), "--result-filename", "bench.json"),
+    ]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert report["completed"] == 8
+    assert report["diffusion_committed_tokens"] == 8 * 32
+    assert report["diffusion_denoising_steps"] == 8 * (16 - 1)
+    assert report["diffusion_committed_per_step"] == pytest.approx(32 / 15)
+    after = [server.metric(f"vllm:diffusion_num_{name}_total") for name in names]
+    passes, positions, committed = (b - a for a, b in zip(before, after, strict=True))
+    assert (passes, positions, committed) == (8 * 16, 8 * 16 * 32, 8 * 32)

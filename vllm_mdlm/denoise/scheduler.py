@@ -214,12 +214,11 @@ class SpanScheduler(Scheduler):
             row = model_runner_output.req_id_to_index[req_id]
             num_final = len(model_runner_output.sampled_token_ids[row])
             canvas = request.num_tokens - request.num_prompt_tokens
-            remaining = canvas - request.num_output_tokens
-            metrics.observe(num_draft_tokens=remaining, num_accepted=num_final)
+            metrics.observe(num_draft_tokens=canvas, num_accepted=num_final)
             if self.log_stats:
                 stats = self._pass_stats = self._pass_stats or SpecDecodingStats(num_spec_tokens=0)
                 stats.num_drafts += 1
-                stats.num_draft_tokens += remaining
+                stats.num_draft_tokens += canvas
                 stats.num_accepted_tokens += num_final
 
     def _update_request_with_output(
