@@ -1,5 +1,7 @@
 """Answers of a model: by the plain-torch loop, or by vLLM with the plugin."""
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,9 @@ Decoder = Callable[[Sequence[Example], Order], list[tuple[str, ...]]]
 
 ROWS = 256
 """Examples decoded at once (our choice)."""
+
+SAMPLERS = Path(__file__).with_name("samplers")
+"""A folder for Python's path: the study's own sampler and its entry point."""
 
 
 def max_logit(logits: Tensor, positions: Tensor) -> Tensor:
@@ -69,26 +74,59 @@ def _fixed(scores: Tensor, logits: Tensor, positions: Tensor) -> Tensor:
 
 
 def plugin_decoder(folder: Path, vocabulary: Vocabulary, seed: int = 0) -> Decoder:
-    """Decode through vLLM: the sampler is the order's name, the whole answer one block.
+    """Decode through vLLM, the whole answer one block.
 
-    Raises ValueError for ``max_logit`` and ``oracle``, which are no samplers of the plugin.
+    The answers raise ValueError for an order that is no sampler: ``max_logit``, and an ``oracle``
+    other than addition's, which goes from right to left.
     """
+    offer_samplers()
     from vllm import LLM, SamplingParams, TokensPrompt
 
-    llm = LLM(model=str(folder), dtype="float32", enforce_eager=True)
+    llm = LLM(model=str(folder), dtype="float32", enforce_eager=True, max_num_seqs=ROWS)
 
     def answer(examples: Sequence[Example], order: Order) -> list[tuple[str, ...]]:
-        if order not in ("low_confidence", "random", "left_to_right"):
-            raise ValueError(
-                f"the plugin has no sampler for the order {order!r}; decode it with --decoder torch"
-            )
         cells = len(examples[0].answer)
-        extra = {"sampler": order, "gen_length": cells, "block_length": cells, "steps": cells}
-        params = SamplingParams(
-            temperature=0.0, max_tokens=cells, ignore_eos=True, seed=seed, extra_args=extra
-        )
+        extra = {
+            "sampler": sampler_of(order, examples),
+            "gen_length": cells,
+            "block_length": cells,
+            "steps": cells,
+        }
         prompts = [TokensPrompt(prompt_token_ids=vocabulary.encode(e.prompt)) for e in examples]
-        outputs = llm.generate(prompts, params)
+        params = [
+            SamplingParams(
+                temperature=0.0,
+                max_tokens=cells,
+                ignore_eos=True,
+                seed=seed + number,
+                extra_args=extra,
+            )
+            for number in range(len(examples))
+        ]
+        outputs = llm.generate(prompts, params, use_tqdm=False)
         return [vocabulary.decode(o.outputs[0].token_ids) for o in outputs]
 
     return answer
+
+
+def sampler_of(order: Order, examples: Sequence[Example]) -> str:
+    """The sampler that decodes in an order.
+
+    Raises ValueError where none does.
+    """
+    if order in ("low_confidence", "random", "left_to_right"):
+        return order
+    cells = len(examples[0].answer)
+    if order == "oracle" and all(e.order == tuple(reversed(range(cells))) for e in examples):
+        return "right_to_left"
+    raise ValueError(
+        f"no sampler decodes in the order {order!r} of this task; decode it with --decoder torch"
+    )
+
+
+def offer_samplers() -> None:
+    """Put the study's own sampler where vLLM's processes find it, before one is started."""
+    if str(SAMPLERS) not in sys.path:
+        sys.path.insert(0, str(SAMPLERS))
+        paths = [str(SAMPLERS), *filter(None, [os.environ.get("PYTHONPATH")])]
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)

@@ -1,13 +1,16 @@
 """The study from settings to table, on a task small enough to learn in seconds."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 import torch
 
-from recipes.masking_study.decoders import torch_decoder
+from recipes.masking_study.decoders import sampler_of, torch_decoder
 from recipes.masking_study.report import interval, plot, pooled, read_results, table
 from recipes.masking_study.run import LOG, evaluate, lowest_nll, run_folder, train
 from recipes.masking_study.settings import Decoding, Study, load_study
@@ -141,3 +144,49 @@ def test_each_order_fills_every_cell(finished: Path) -> None:
 def test_the_interval_is_wilsons() -> None:
     assert interval(0, 100) == pytest.approx((0.0, 0.0370), abs=1e-3)
     assert interval(98, 100) == pytest.approx((0.9300, 0.9945), abs=1e-3)
+
+
+PLUGIN = """
+import json, sys
+from pathlib import Path
+
+from recipes.masking_study.decoders import plugin_decoder
+from recipes.masking_study.source import Vocabulary, held_out_examples
+from recipes.masking_study.tasks import build_task
+from tests.masking_study.test_study import DATA
+
+if __name__ == "__main__":
+    task = build_task(DATA)
+    answer = plugin_decoder(Path(sys.argv[1]), Vocabulary(task))
+    examples = held_out_examples(task, 30, None)
+    orders = ("low_confidence", "left_to_right", "oracle", "random")
+    Path(sys.argv[2]).write_text(json.dumps({o: answer(examples, o) for o in orders}))
+"""
+
+
+@pytest.mark.slow
+def test_the_plugin_decodes_as_the_loop_does(finished: Path, tmp_path: Path) -> None:
+    folder = run_folder(finished, "random", 41) / "model"
+    script, out = tmp_path / "decode.py", tmp_path / "answers.json"
+    script.write_text(PLUGIN)
+    command = [sys.executable, str(script), str(folder), str(out)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(out.read_text())
+    task = build_task(DATA)
+    examples = held_out_examples(task, 30, None)
+    answer = torch_decoder(folder, Vocabulary(task))
+    for order in ("low_confidence", "left_to_right", "oracle"):
+        assert [tuple(a) for a in found[order]] == answer(examples, order)
+    # Its random order is drawn otherwise.
+    assert [len(a) for a in found["random"]] == [2] * 30
+
+
+def test_orders_that_no_sampler_has_are_refused() -> None:
+    listops: Task = build_task(TaskData(task="listops", size=3, examples=1, batch=1))
+    examples = held_out_examples(listops, 3, None)
+    with pytest.raises(ValueError, match="no sampler decodes in the order 'oracle' of this task"):
+        sampler_of("oracle", examples)
+    with pytest.raises(ValueError, match="'max_logit'"):
+        sampler_of("max_logit", held_out_examples(build_task(DATA), 3, None))
