@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from recipes.pass_at_k.jail import enter
 
+BOX = "\\boxed{"
 NUMBER = r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?"
 UNITS = re.compile(r"\\(?:text|mathrm|mbox)\{\s*([^{}]*?)\s*\}")
 SPACES = re.compile(
@@ -23,9 +24,13 @@ BRACKETS = "()[]"
 
 
 def by_math_verify(gold: str, text: str) -> bool:
-    """math-verify's reading of both; the last boxed answer counts first."""
+    """math-verify's reading of both, of the last box alone where there is one: it would take
+    several boxes for a set.
+    """
     from math_verify import parse, verify
 
+    if BOX in text:
+        text = f"{BOX}{final_answer(text) or ''}}}"
     return bool(verify(parse(f"${gold}$"), parse(text)))
 
 
@@ -40,8 +45,9 @@ def by_sympy(gold: str, text: str) -> bool:
 
 def final_answer(text: str) -> str | None:
     """The last boxed expression, else what follows the last "answer is", else the last number."""
-    if (start := text.rfind("\\boxed{")) >= 0:
-        return balanced(text[start + len("\\boxed{") :])
+    _, found, tail = text.rpartition(BOX)
+    if found:
+        return balanced(tail)
     if stated := re.findall(r"answer is:?\s*(.+?)\.?\s*(?:\n|$)", text, re.I):
         return str(stated[-1])
     numbers = re.findall(NUMBER, text)

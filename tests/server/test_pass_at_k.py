@@ -40,7 +40,7 @@ def test_answers_are_those_of_the_recorded_seeds_and_count_their_passes(
     assert set(greedy) <= {1, 2}
     assert set(hot) <= set(range(1, 9))
     assert max(hot) > 2
-    last = [r for r in requests(STUDY, items, [HOT]) if r.sample == 2][0]
+    last = next(r for r in requests(STUDY, items, [HOT]) if r.sample == 2)
     again = client.chat.completions.create(
         model=server.model,
         messages=[{"role": "user", "content": last.item.prompt}],
