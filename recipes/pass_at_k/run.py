@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from openai import AsyncOpenAI
-from openai.types import CompletionUsage
+from openai.types.chat.chat_completion import Choice
 from tqdm import tqdm
 
 from recipes.pass_at_k.settings import Sampler, Study, Task
@@ -100,7 +100,7 @@ async def ask(client: AsyncOpenAI, model: str, study_seed: int, request: Request
     )
     (choice,) = response.choices
     usage = response.usage
-    passes = extra(usage, "forward_passes")
+    passes = ((usage.model_extra if usage else None) or {}).get("forward_passes")
     if usage is None or passes is None:
         raise RuntimeError(
             "the server's `usage` has no `forward_passes`; serve a masked diffusion model with "
@@ -116,12 +116,12 @@ async def ask(client: AsyncOpenAI, model: str, study_seed: int, request: Request
         finish_reason=choice.finish_reason,
         completion_tokens=usage.completion_tokens,
         forward_passes=passes,
-        proposals=extra(usage, "proposals"),
-        acceptances=extra(usage, "acceptances"),
+        proposals=of_chains(choice, "proposals"),
+        acceptances=of_chains(choice, "acceptances"),
     )
 
 
-def extra(usage: CompletionUsage | None, name: str) -> int | None:
-    """A field of the plugin's, which the client's type does not know."""
-    fields: dict[str, Any] = (usage.model_extra if usage else None) or {}
-    return fields.get(name)
+def of_chains(choice: Choice, name: str) -> int | None:
+    """A count of the answer's trace, summed over its chains; None where no chain ran."""
+    trace: dict[str, list[int]] = (choice.model_extra or {}).get("trace") or {}
+    return sum(trace[name]) if name in trace else None

@@ -203,12 +203,14 @@ class Server:
             self.first.wait(10)  # Breaks if the client sends fewer at once.
         item = self.items[body["messages"][0]["content"]]
         right = item.gold.completion if item.grader == "arithmetic" else rf"\boxed{{{item.gold}}}"
-        usage = {"forward_passes": 10, "completion_tokens": 5}
+        text = right if body["seed"] % 2 == 0 else "The answer is 0"
+        response = completion(text, forward_passes=10, completion_tokens=5)
         if body["vllm_xargs"]["sampler"] == "mh":
-            usage |= {"proposals": 8, "acceptances": 2}
+            chains = {"proposals": [4, 4], "acceptances": [0, 2], "log_weight": [-1.0, -2.0]}
+            response["choices"][0]["trace"] = chains
         with self.lock:
             self.now -= 1
-        return 200, completion(right if body["seed"] % 2 == 0 else "The answer is 0", **usage)
+        return 200, response
 
 
 def run(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
