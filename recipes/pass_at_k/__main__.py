@@ -17,13 +17,11 @@ from pathlib import Path
 import msgspec
 
 from recipes.pass_at_k.curves import curves
-from recipes.pass_at_k.grade import grade_all
-from recipes.pass_at_k.maths_worker import backend
+from recipes.pass_at_k.grade import NOTES, grade_all
 from recipes.pass_at_k.report import by_samples, write
 from recipes.pass_at_k.run import Items, answer_all
-from recipes.pass_at_k.sandbox import NOTES, isolation
 from recipes.pass_at_k.settings import Sampler, Study, load_study
-from recipes.pass_at_k.store import Answer, Grade, Log
+from recipes.pass_at_k.store import Answer, Grade, Log, read
 from recipes.pass_at_k.tasks import load
 from recipes.server import serve
 
@@ -74,26 +72,20 @@ def answer(study: Study, items: Items, samplers: Sequence[Sampler], out: Path, u
 
 def grade(study: Study, items: Items, out: Path) -> None:
     """Grade the answers that are not graded."""
-    answers, log = Log(out / "answers.jsonl", Answer), Log(out / "grades.jsonl", Grade)
+    log = Log(out / "grades.jsonl", Grade)
     try:
-        grade_all(answers.records.values(), items, study.grading, log)
+        grade_all(read(out / "answers.jsonl", Answer).values(), items, study.grading, log)
     finally:
-        answers.close()
         log.close()
 
 
-def report(study: Study, items: Items, out: Path) -> None:
+def report(study: Study, out: Path) -> None:
     """Write tables and plots of what is graded."""
-    answers, grades = Log(out / "answers.jsonl", Answer), Log(out / "grades.jsonl", Grade)
-    answers.close()
-    grades.close()
-    found = curves(study, answers.records.values(), grades.records)
+    answers, grades = read(out / "answers.jsonl", Answer), read(out / "grades.jsonl", Grade)
+    found = curves(study, answers.values(), grades)
     if not found:
         sys.exit(f"pass_at_k: {out} has no graded answers to these tasks and samplers")
-    graders = {item.grader for group in items.values() for item in group}
-    notes = [f"Mathematics graded by {backend()}."] if "maths" in graders else []
-    notes += [NOTES[isolation()]] if "code" in graders else []
-    write(study, found, notes, out)
+    write(study, found, [NOTES[by] for by in sorted({one.by for one in grades.values()})], out)
     print(by_samples(study, found))
 
 
@@ -131,7 +123,7 @@ def main() -> None:
     if "grade" in args.stages:
         grade(study, items, args.out)
     if "report" in args.stages:
-        report(study, items, args.out)
+        report(study, args.out)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,29 @@ from typing import Any
 import msgspec
 from tqdm import tqdm
 
+from recipes.pass_at_k import sandbox
 from recipes.pass_at_k.maths_worker import backend
-from recipes.pass_at_k.sandbox import START_SECONDS, Limits, Outcome, kill, run_program, start
+from recipes.pass_at_k.sandbox import (
+    START_SECONDS,
+    Limits,
+    Outcome,
+    isolation,
+    kill,
+    run_program,
+    start,
+)
 from recipes.pass_at_k.settings import Grading
 from recipes.pass_at_k.store import Answer, Grade, Key, Log
 from recipes.pass_at_k.tasks import Item
 from recipes.train.questions import check
+
+NOTES = {
+    "arithmetic": "Arithmetic graded by its own checker.",
+    "math-verify": "Mathematics graded by math-verify.",
+    "sympy": "Mathematics graded by this recipe's reading with sympy.",
+    **sandbox.NOTES,
+}
+"""What a report says of the means that its grades name."""
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("maths_worker.py")
@@ -112,6 +129,12 @@ class Grader:
             return run_program(item.gold(text), self.limits)
         return self._judge().judge(item.gold, text)
 
+    def means(self, item: Item) -> str:
+        """By what an item is graded: a key of `NOTES`."""
+        if item.grader == "maths":
+            return backend()
+        return isolation() if item.grader == "code" else item.grader
+
     def close(self) -> None:
         for judge in self._judges:
             judge.close()
@@ -167,6 +190,7 @@ def grade_all(
                         setting=setting,
                         sample=sample,
                         right=outcome.passed,
+                        by=found.means(known[task, question]),
                         note=outcome.note,
                     )
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -38,41 +39,53 @@ class Answer(Record, frozen=True, kw_only=True):
 
 
 class Grade(Record, frozen=True, kw_only=True):
-    """Whether the answer is right; ``note`` says what was wrong with one that is not."""
+    """Whether the answer is right, and by what that was found; ``note`` says what was wrong with
+    one that is not.
+    """
 
     right: bool
+    by: str
     note: str = ""
 
 
 T = TypeVar("T", bound=Record)
 
 
-class Log(Generic[T]):
-    """A JSONL file of records of one type, read whole on opening, then appended to.
+def read(path: Path, kind: type[T]) -> dict[Key, T]:
+    """The records of a JSONL file by key; none where there is no file.
 
-    A last line without its newline is what a kill leaves of a record: it is cut off. Every other
-    line must decode.
+    A last line without its newline is what a kill, or a writer at work, leaves of a record: it is
+    left out. Every other line must decode.
 
     Raises:
         ValueError: a line in the file is no record; with its number.
     """
+    return _decode(path, _whole_lines(path), kind)
+
+
+class Log(Generic[T]):
+    """A JSONL file of records of one type that are read on opening, then appended to; by one
+    process at a time.
+
+    Raises:
+        ValueError: as `read`.
+        RuntimeError: another process writes to the file.
+    """
 
     def __init__(self, path: Path, kind: type[T]) -> None:
-        self.records: dict[Key, T] = {}
-        self._encoder = msgspec.json.Encoder()
-        content = path.read_bytes() if path.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                record = msgspec.json.decode(line, type=kind)
-            except msgspec.DecodeError as error:
-                raise ValueError(
-                    f"{path}, line {number}, is no {kind.__name__}: {error}; remove the line to "
-                    "have the answer made again"
-                ) from None
-            self.records.setdefault(record.key, record)
         self._file = path.open("ab")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            whole = _whole_lines(path)
+            self.records = _decode(path, whole, kind)
+        except BlockingIOError:
+            self._file.close()
+            raise RuntimeError(f"another process writes to {path}; wait for it to end") from None
+        except ValueError:
+            self._file.close()
+            raise
         self._file.truncate(len(whole))
+        self._encoder = msgspec.json.Encoder()
 
     def append(self, record: T) -> None:
         """Write a record through to the operating system."""
@@ -82,3 +95,22 @@ class Log(Generic[T]):
 
     def close(self) -> None:
         self._file.close()
+
+
+def _whole_lines(path: Path) -> bytes:
+    content = path.read_bytes() if path.exists() else b""
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _decode(path: Path, lines: bytes, kind: type[T]) -> dict[Key, T]:
+    records: dict[Key, T] = {}
+    for number, line in enumerate(lines.splitlines(), 1):
+        try:
+            record = msgspec.json.decode(line, type=kind)
+        except msgspec.DecodeError as error:
+            raise ValueError(
+                f"{path}, line {number}, is no {kind.__name__}: {error}; remove the line to have "
+                "it made again"
+            ) from None
+        records.setdefault(record.key, record)
+    return records

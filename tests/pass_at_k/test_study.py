@@ -22,7 +22,7 @@ from recipes.pass_at_k.estimator import pass_at_k
 from recipes.pass_at_k.report import by_passes, by_samples, write
 from recipes.pass_at_k.run import Request, requests, seed_of
 from recipes.pass_at_k.settings import RANDOM_AT_ZERO, Study, Task, load_study
-from recipes.pass_at_k.store import Answer, Grade, Log
+from recipes.pass_at_k.store import Answer, Grade, Log, read
 from recipes.pass_at_k.tasks import SOURCES, load
 from tests.pass_at_k.endpoint import completion, endpoint
 from vllm_mdlm.params import canvas_shape, decode
@@ -178,6 +178,20 @@ def test_a_broken_line_inside_is_an_error_that_names_it(tmp_path: Path) -> None:
         Log(path, Answer)
 
 
+def test_a_file_is_written_by_one_process_and_read_by_any(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    log = Log(path, Answer)
+    log.append(answer(0))
+    with path.open("ab") as file:
+        file.write(b'{"task": "half of a re')
+    with pytest.raises(RuntimeError, match="another process writes to"):
+        Log(path, Answer)
+    assert list(read(path, Answer).values()) == [answer(0)]
+    assert path.read_bytes().endswith(b"half of a re")
+    log.close()
+    Log(path, Answer).close()
+
+
 class Server:
     """Answers arithmetic rightly for even seeds; `refuse_after` requests it fails."""
 
@@ -257,14 +271,12 @@ def check_requests(bodies: list[dict[str, Any]]) -> None:
 
 
 def check_outputs(out: Path, total: int) -> None:
-    answers, grades = Log(out / "answers.jsonl", Answer), Log(out / "grades.jsonl", Grade)
-    answers.close()
-    grades.close()
-    assert len(answers.records) == len(grades.records) == total
-    for key, one in answers.records.items():
+    answers, grades = read(out / "answers.jsonl", Answer), read(out / "grades.jsonl", Grade)
+    assert len(answers) == len(grades) == total
+    for key, one in answers.items():
         assert one.forward_passes == 10
         assert (one.proposals, one.acceptances) == ((8, 2) if "mh" in one.setting else (None, None))
-        assert grades.records[key].right == (one.seed % 2 == 0)
+        assert grades[key].right == (one.seed % 2 == 0)
     assert (out / "by_samples.png").read_bytes().startswith(b"\x89PNG")
     assert (out / "by_passes.png").read_bytes().startswith(b"\x89PNG")
     text = (out / "report.md").read_text()
@@ -311,6 +323,7 @@ def synthetic(study: Study) -> tuple[list[Answer], dict[Any, Grade]]:
             setting=one.setting,
             sample=one.sample,
             right=right,
+            by="arithmetic",
         )
     rng.shuffle(answers)
     return answers, grades
