@@ -1,0 +1,1 @@
+"""lm-eval against a server of this plugin."""
