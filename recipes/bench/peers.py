@@ -26,7 +26,7 @@ from typing import Any
 import msgspec
 import psutil
 
-from recipes.bench.contest.contenders import OURS, Setting
+from recipes.bench.contest.contenders import KINDS, OURS, Setting
 from recipes.bench.contest.driver import Child, Round, rounds
 from recipes.bench.contest.messages import Cell, Failure, Order
 from recipes.bench.contest.models import SIZES, random_model
@@ -44,6 +44,12 @@ def parse() -> argparse.Namespace:
         "--network",
         type=Path,
         help="folder with modeling_llada.py for LLaDA's generate.py; unset: Fast-dLLM's copy",
+    )
+    parser.add_argument(
+        "--engines",
+        choices=KINDS,
+        nargs="+",
+        help="the first is what the others are compared with; unset: ours and all that are given",
     )
     parser.add_argument("--model", choices=SIZES, nargs="+", default=["134m"])
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
@@ -74,30 +80,35 @@ def parse() -> argparse.Namespace:
     )
     options = parser.parse_args()
     wrong = [canvas for canvas in options.canvas if canvas % options.block]
+    if options.engines is None:
+        given = {"LLaDA": options.llada, "Fast-dLLM": options.fast_dllm}
+        options.engines = [OURS, *(name for name, path in given.items() if path)]
     if wrong:
         parser.error(f"--canvas {wrong[0]} is no multiple of --block {options.block}")
     if options.passes_per_block < 2:
         parser.error("--passes-per-block must be at least 2: Fast-dLLM's caches take two passes")
     if options.network is None and options.fast_dllm is not None:
         options.network = next(options.fast_dllm.glob("**/llada/model"), None)
-    if options.llada is not None and options.network is None:
-        parser.error("--llada needs a network: give --network or --fast-dllm")
+    if "LLaDA" in options.engines and not (options.llada and options.network):
+        parser.error("LLaDA needs --llada, and --network or --fast-dllm")
+    if "Fast-dLLM" in options.engines and not options.fast_dllm:
+        parser.error("Fast-dLLM needs --fast-dllm")
     return options
 
 
 def settings(options: argparse.Namespace, model: Path) -> dict[str, Setting]:
     """The contenders that were asked for."""
-    code = {OURS: None, "LLaDA": options.llada, "Fast-dLLM": options.fast_dllm}
+    code = {"LLaDA": options.llada, "Fast-dLLM": options.fast_dllm}
+    network = options.network and str(options.network.resolve())
     return {
         name: Setting(
             str(model),
             options.dtype,
             options.threads,
-            path and str(path.resolve()),
-            options.network and str(options.network.resolve()),
+            str(code[name].resolve()) if name in code else None,
+            network,
         )
-        for name, path in code.items()
-        if name == OURS or path is not None
+        for name in options.engines
     }
 
 
@@ -125,9 +136,15 @@ def prompts(cell: Cell, vocabulary: int, seed: int) -> list[list[int]]:
     ]
 
 
-def machine(options: argparse.Namespace, cores: list[int]) -> dict[str, Any]:
-    """Where and with what; `busy_cores` is what other processes used before the start."""
-    busy = psutil.cpu_percent(interval=2.0) / 100 * (psutil.cpu_count() or 1)
+def free_cores(threads: int) -> tuple[list[int], float]:
+    """The cores that other processes use least, and how many cores they use in all."""
+    busy = psutil.cpu_percent(interval=1.0, percpu=True)
+    ranked = sorted(os.sched_getaffinity(0), key=lambda core: (busy[core], core))
+    return sorted(ranked[:threads]), sum(busy) / 100
+
+
+def machine(options: argparse.Namespace, cores: list[int], busy: float) -> dict[str, Any]:
+    """Where and with what; `busy` as `free_cores` gives it."""
     found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
         "date": time.strftime("%Y-%m-%d"),
@@ -163,18 +180,19 @@ def contest(options: argparse.Namespace, size: str, cores: list[int]) -> Iterato
     with ExitStack() as stack:
         children = []
         for name, setting in settings(options, model).items():
-            print(f"loading {name}", file=sys.stderr, flush=True)
             child = Child(name, setting, cores, options.output / f"{name}.log")
             stack.callback(child.close)
             children.append(child)
+        for child in children:
+            print(child.name, child.wait_until_loaded(), file=sys.stderr, flush=True)
         for cell in cells(options):
             order = Order(cell, prompts(cell, SIZES[size].vocab_size, options.seed))
             yield list(rounds(children, order, options.repeat, options.warmup))
 
 
-def report(found: list[Round]) -> list[Result]:
+def report(found: list[Round], reference: str) -> list[Result]:
     """Print a cell's rows, and what failed."""
-    rows = results(found)
+    rows = results(found, reference)
     for row in rows:
         print(line(row), flush=True)
     for one in found:
@@ -186,15 +204,15 @@ def report(found: list[Round]) -> list[Result]:
 def main() -> None:
     options = parse()
     options.output.mkdir(parents=True, exist_ok=True)
-    cores = sorted(os.sched_getaffinity(0))[: options.threads]
-    about = machine(options, cores)
+    cores, busy = free_cores(options.threads)
+    about = machine(options, cores, busy)
     name = "-".join([*options.model, options.dtype])
     written: list[dict[str, Any]] = []
     rows: list[Result] = []
     print(about)
     for size in options.model:
         for found in contest(options, size, cores):
-            new = report(found)
+            new = report(found, options.engines[0])
             rows += new
             written += [{"model": size, "result": msgspec.to_builtins(row)} for row in new]
             written += [
@@ -210,7 +228,7 @@ def main() -> None:
             everything = {"machine": about, "results": written}
             encoded = msgspec.json.format(msgspec.json.encode(everything))
             (options.output / f"{name}.json").write_bytes(encoded + b"\n")
-            (options.output / f"{name}.md").write_text(table(rows))
+            (options.output / f"{name}.md").write_text(table(rows, options.engines[0]))
     print(f"\n{options.output / name}.json, {options.output / name}.md")
 
 

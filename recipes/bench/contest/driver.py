@@ -74,9 +74,6 @@ class Child:
         setting: what it is given.
         cores: the processor's cores that it may use, one thread each.
         log: file for what it prints.
-
-    Raises:
-        RuntimeError: it ended before its model was loaded.
     """
 
     def __init__(self, name: str, setting: Setting, cores: Sequence[int], log: Path) -> None:
@@ -94,9 +91,16 @@ class Child:
                 preexec_fn=lambda: os.sched_setaffinity(0, cores),
                 start_new_session=True,
             )
+
+    def wait_until_loaded(self) -> Ready:
+        """What it runs on, once its model is loaded.
+
+        Raises:
+            RuntimeError: it ended before.
+        """
         report = self._receive()
         assert isinstance(report, Ready)
-        self.ready = report
+        return report
 
     def _receive(self) -> Report:
         assert self._process.stdout is not None
@@ -134,12 +138,14 @@ class Child:
     def close(self) -> None:
         """End the process: it stops when its input does."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+        self._process.stdout.close()
 
 
 def environment(name: str, cores: Sequence[int]) -> dict[str, str]:

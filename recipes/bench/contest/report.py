@@ -15,7 +15,7 @@ from recipes.bench.contest.messages import Answer, Cell, Lap
 
 HEADER = (
     "| workload | engine | tokens/s, median (range) | passes | "
-    f"{OURS} / it, median (range; middle half) | same tokens | same answers |\n"
+    "{reference} / it, median (range; middle half) | same tokens | same answers |\n"
     "| --- | --- | --- | --- | --- | --- | --- |"
 )
 
@@ -34,9 +34,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     `speeds`, by repetition, and `speed` are in tokens before EOS per wall second. `passes` is the
     mean of an answer, `cpu_seconds` the processor time of a lap, the median, `idle_share` what the
-    other contenders used meanwhile, in cores. `ratio` is our speed over this contender's,
-    `cpu_ratio` its processor time over ours, both of the same repetition. `same_tokens` is the
-    share of positions where its answer has our token, `same_answers` the share of equal answers.
+    other contenders used meanwhile, in cores. Against the reference, the contest's first contender:
+    `ratio` is the reference's speed over this one's, `cpu_ratio` this one's processor time over the
+    reference's, both of the same repetition; `same_tokens` is the share of positions where both
+    answers have one token, `same_answers` the share of equal answers.
     """
 
     cell: Cell
@@ -78,7 +79,7 @@ def agreement(left: Sequence[Answer], right: Sequence[Answer]) -> tuple[float, f
     return equal / max(longest, 1), mean(a == b for a, b in pairs)
 
 
-def results(rounds: Iterable[Round]) -> list[Result]:
+def results(rounds: Iterable[Round], reference: str = OURS) -> list[Result]:
     """Results of one cell, in the order in which the contenders ran; those that failed are not
     among them."""
     laps: dict[str, dict[int, Finished]] = {}
@@ -91,11 +92,15 @@ def results(rounds: Iterable[Round]) -> list[Result]:
     if not laps:
         return []
     (cell,) = cells
-    ours = laps.get(OURS, {})
-    return [_result(cell, name, own, ours) for name, own in laps.items()]
+    return [
+        _result(cell, name, own, {} if name == reference else laps.get(reference, {}))
+        for name, own in laps.items()
+    ]
 
 
-def _result(cell: Cell, name: str, laps: dict[int, Finished], ours: dict[int, Finished]) -> Result:
+def _result(
+    cell: Cell, name: str, laps: dict[int, Finished], reference: dict[int, Finished]
+) -> Result:
     wall = sum(each.lap.seconds for each in laps.values())
     result = Result(
         cell=cell,
@@ -106,8 +111,8 @@ def _result(cell: Cell, name: str, laps: dict[int, Finished], ours: dict[int, Fi
         cpu_seconds=median(each.cpu_seconds for each in laps.values()),
         idle_share=sum(each.idle for each in laps.values()) / wall,
     )
-    pairs = [(ours[number], laps[number]) for number in sorted(laps.keys() & ours.keys())]
-    if name == OURS or not pairs:
+    pairs = [(reference[i], laps[i]) for i in sorted(laps.keys() & reference.keys())]
+    if not pairs:
         return result
     same = [agreement(a.lap.answers, b.lap.answers) for a, b in pairs]
     return msgspec.structs.replace(
@@ -142,6 +147,6 @@ def line(result: Result) -> str:
     return "| " + " | ".join(fields) + " |"
 
 
-def table(found: Sequence[Result]) -> str:
+def table(found: Sequence[Result], reference: str = OURS) -> str:
     """The Markdown table."""
-    return "\n".join([HEADER, *map(line, found)]) + "\n"
+    return "\n".join([HEADER.format(reference=reference), *map(line, found)]) + "\n"
