@@ -74,6 +74,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--warmup", type=int, default=1, help="repetitions that do not count")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument(
+        "--unpinned",
+        action="store_true",
+        help="no contender is bound to cores: to try things on a busy machine, not to measure",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of weights and prompts")
     parser.add_argument(
         "--output", type=Path, default=OUTPUT, help="folder for all that is written"
@@ -136,14 +141,14 @@ def prompts(cell: Cell, vocabulary: int, seed: int) -> list[list[int]]:
     ]
 
 
-def free_cores(threads: int) -> tuple[list[int], float]:
+def free_cores(threads: int) -> tuple[list[int] | None, float]:
     """The cores that other processes use least, and how many cores they use in all."""
     busy = psutil.cpu_percent(interval=1.0, percpu=True)
     ranked = sorted(os.sched_getaffinity(0), key=lambda core: (busy[core], core))
     return sorted(ranked[:threads]), sum(busy) / 100
 
 
-def machine(options: argparse.Namespace, cores: list[int], busy: float) -> dict[str, Any]:
+def machine(options: argparse.Namespace, cores: list[int] | None, busy: float) -> dict[str, Any]:
     """Where and with what; `busy` as `free_cores` gives it."""
     found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
@@ -174,7 +179,9 @@ def version(checkout: Path) -> dict[str, str]:
     return {"generate.py": digest} | ({"commit": commit[1]} if own else {})
 
 
-def contest(options: argparse.Namespace, size: str, cores: list[int]) -> Iterator[list[Round]]:
+def contest(
+    options: argparse.Namespace, size: str, cores: list[int] | None
+) -> Iterator[list[Round]]:
     """Load every contender once and run cell after cell; the rounds of each."""
     model = random_model(options.output / "models", size, options.seed).resolve()
     with ExitStack() as stack:
@@ -205,6 +212,8 @@ def main() -> None:
     options = parse()
     options.output.mkdir(parents=True, exist_ok=True)
     cores, busy = free_cores(options.threads)
+    if options.unpinned:
+        cores = None
     about = machine(options, cores, busy)
     name = "-".join([*options.model, options.dtype])
     written: list[dict[str, Any]] = []

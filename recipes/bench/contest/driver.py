@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -72,11 +73,12 @@ class Child:
     Args:
         name: of `KINDS`.
         setting: what it is given.
-        cores: the processor's cores that it may use, one thread each.
+        cores: the processor's cores that it may use, one thread each; None: any, with
+            `setting.threads`.
         log: file for what it prints.
     """
 
-    def __init__(self, name: str, setting: Setting, cores: Sequence[int], log: Path) -> None:
+    def __init__(self, name: str, setting: Setting, cores: Sequence[int] | None, log: Path) -> None:
         self.name = name
         self.log = log
         command = [sys.executable, "-m", "recipes.bench.contest.child", name]
@@ -87,8 +89,8 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=os.environ | environment(name, cores),
-                preexec_fn=lambda: os.sched_setaffinity(0, cores),
+                env=os.environ | environment(name, setting.threads, cores),
+                preexec_fn=partial(os.sched_setaffinity, 0, cores) if cores else None,
                 start_new_session=True,
             )
 
@@ -148,10 +150,10 @@ class Child:
         self._process.stdout.close()
 
 
-def environment(name: str, cores: Sequence[int]) -> dict[str, str]:
-    """Variables of a contender's process. vLLM takes its threads from a list of cores."""
-    variables = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    if name == OURS:
-        listed = ",".join(map(str, cores))
-        return variables | {"VLLM_CPU_OMP_THREADS_BIND": listed, "VLLM_NO_USAGE_STATS": "1"}
-    return variables | {"OMP_NUM_THREADS": str(len(cores))}
+def environment(name: str, threads: int, cores: Sequence[int] | None) -> dict[str, str]:
+    """Variables of a contender's process. vLLM takes its threads from its list of cores."""
+    variables = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
+    if name != OURS:
+        return variables
+    bound = ",".join(map(str, cores)) if cores else "nobind"
+    return variables | {"VLLM_CPU_OMP_THREADS_BIND": bound, "VLLM_NO_USAGE_STATS": "1"}
