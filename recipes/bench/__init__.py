@@ -1,0 +1,1 @@
+"""Measurements: what a pass costs, what sampling costs, and how other engines compare."""
