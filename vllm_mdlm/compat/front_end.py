@@ -45,6 +45,18 @@ def install() -> None:
     wrap(OpenAIServingChat, "chat_completion_stream_generator", _count_in_chat_stream)
     wrap(OpenAIServingCompletion, "request_output_to_completion_response", _count_in_completion)
     wrap(OpenAIServingCompletion, "completion_stream_generator", _count_in_completion_stream)
+    register_read_strategy()
+
+
+def register_read_strategy() -> None:
+    """vLLM's table of how a model answers typed decisions, `/v1/systemone`."""
+    from vllm.entrypoints.generate.structured_decisions.strategies import READ_STRATEGIES
+
+    from vllm_mdlm import ARCHITECTURES
+    from vllm_mdlm.decisions import JointReadStrategy
+
+    for name in ARCHITECTURES:
+        READ_STRATEGIES[name] = JointReadStrategy
 
 
 def _lift_request_rules(original: Callable[..., Any]) -> Callable[..., Any]:
