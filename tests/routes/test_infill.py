@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -120,27 +121,25 @@ def test_stream(routes: Routes, settings: dict[str, Any]) -> None:
         for name, span in choice["spans"].items():
             parts = sent[choice["index"], name]
             assert "".join(part["text"] for part in parts) == span["text"]
-            assert sum((part["token_ids"] for part in parts), []) == span["token_ids"]
+            assert [token for part in parts for token in part["token_ids"]] == span["token_ids"]
 
 
-def test_leaving_frees_everything(routes: Routes) -> None:
-    """Streamed or not, a client that goes away costs no further passes."""
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_leaving_frees_everything(routes: Routes, stream: bool) -> None:
     body = {"model": "tiny", "prompt": PROMPT, "template": [{"mask": 480}], "temperature": 0}
     steps = "vllm:diffusion_num_denoising_steps_total"
-    for stream in (True, False):
-        before = routes.metric(steps)
-        with pytest.raises(httpx.ReadTimeout):
-            limit = httpx.Timeout(5, read=0.5)
-            with routes.http.stream(
-                "POST", "/infill", json=body | {"stream": stream}, timeout=limit
-            ) as response:
-                if stream:
-                    next(response.iter_lines())
-                    raise httpx.ReadTimeout("seen enough")
-        limit_s = time.monotonic() + 5
-        while time.monotonic() < limit_s:
-            routes.ask("completions", prompt="a", max_tokens=1, vllm_xargs={"block_length": 1})
-            if routes.metric("vllm:num_requests_running") == 0:
-                break
-        assert routes.metric("vllm:num_requests_running") == 0
-        assert routes.metric(steps) - before < 400
+    before = routes.metric(steps)
+    with suppress(httpx.ReadTimeout):
+        limit = httpx.Timeout(5, read=0.5)
+        sent = body | {"stream": stream}
+        with routes.http.stream("POST", "/infill", json=sent, timeout=limit) as response:
+            assert stream
+            next(response.iter_lines())
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        routes.ask("completions", prompt="a", max_tokens=1, vllm_xargs={"block_length": 1})
+        if routes.metric("vllm:num_requests_running") == 0:
+            break
+    assert routes.metric("vllm:num_requests_running") == 0
+    # All 480 passes would have taken longer; most of them did not happen.
+    assert routes.metric(steps) - before < 400
