@@ -184,7 +184,7 @@ class _Asker:
         self._end = strategy.end_of_turn()
         self._prompt = prompt
         self._request_id = request_id
-        self._options = {
+        self._options: dict[str, Any] = {
             "lora_request": lora_request,
             "priority": priority,
             "trace_headers": trace_headers,

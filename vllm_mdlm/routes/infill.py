@@ -16,17 +16,12 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.requests import Request
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
-from vllm.entrypoints.serve.utils.api_utils import (
-    load_aware_call,
-    validate_json_request,
-    with_cancellation,
-)
 from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 
 from vllm_mdlm.results import infill, num_passes
 from vllm_mdlm.routes.body import FILLING_FIELDS, PROMPT_FIELDS, decode, read_json, split
 from vllm_mdlm.routes.canvas import Layout, SpanStream, name_spans
-from vllm_mdlm.routes.door import Door, Prepared, checked, last_of, refusing
+from vllm_mdlm.routes.door import Door, Prepared, checked, last_of, post
 
 router = APIRouter()
 
@@ -37,10 +32,7 @@ class InfillFields(msgspec.Struct, frozen=True, kw_only=True):
     template: Annotated[list[Any], msgspec.Meta(min_length=1)]
 
 
-@router.post("/v1/infill", dependencies=[Depends(validate_json_request)])
-@with_cancellation
-@load_aware_call
-@refusing
+@post(router, "/v1/infill")
 async def create_infill(
     raw_request: Request, body: Annotated[dict[str, Any], Depends(read_json)]
 ) -> Any:

@@ -18,18 +18,13 @@ import msgspec
 from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 from starlette.requests import Request
-from vllm.entrypoints.serve.utils.api_utils import (
-    load_aware_call,
-    validate_json_request,
-    with_cancellation,
-)
 from vllm.exceptions import VLLMValidationError
 
 from vllm_mdlm.errors import ParameterError
 from vllm_mdlm.params import Flag
 from vllm_mdlm.results import infill, num_passes
 from vllm_mdlm.routes.body import Body, brief, decode, read_json, split
-from vllm_mdlm.routes.door import Door, Prepared, refusing
+from vllm_mdlm.routes.door import Door, Prepared, post
 from vllm_mdlm.routes.estimators import draw_masks, estimate, sample_value
 
 if TYPE_CHECKING:
@@ -71,10 +66,7 @@ class Ready(NamedTuple):
     prepared: Prepared
 
 
-@router.post("/v1/loglikelihood", dependencies=[Depends(validate_json_request)])
-@with_cancellation
-@load_aware_call
-@refusing
+@post(router, "/v1/loglikelihood")
 async def create_loglikelihood(
     raw_request: Request, body: Annotated[dict[str, Any], Depends(read_json)]
 ) -> Any:

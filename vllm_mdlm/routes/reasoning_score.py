@@ -15,16 +15,11 @@ import msgspec
 from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 from starlette.requests import Request
-from vllm.entrypoints.serve.utils.api_utils import (
-    load_aware_call,
-    validate_json_request,
-    with_cancellation,
-)
 
 from vllm_mdlm.errors import ParameterError
 from vllm_mdlm.routes.body import PROMPT_FIELDS, brief, decode, read_json, split
 from vllm_mdlm.routes.canvas import check_name, name_spans
-from vllm_mdlm.routes.door import Door, refusing
+from vllm_mdlm.routes.door import Door, post
 from vllm_mdlm.templates import FreeSpan
 
 router = APIRouter()
@@ -45,10 +40,7 @@ class ScoreFields(msgspec.Struct, frozen=True, kw_only=True):
     ) = None
 
 
-@router.post("/v1/reasoning_score", dependencies=[Depends(validate_json_request)])
-@with_cancellation
-@load_aware_call
-@refusing
+@post(router, "/v1/reasoning_score")
 async def create_reasoning_score(
     raw_request: Request, body: Annotated[dict[str, Any], Depends(read_json)]
 ) -> Any:
