@@ -47,6 +47,9 @@ def test_positions() -> None:
         ([[-1]], "template[0]"),
         ([[100]], "template[0]"),
         (["ab?"], "template[0]"),
+        (["a", "\ud800"], "template[1]"),
+        ([{"mask": 60}, {"mask": 41}], "template"),
+        ([{"mask": 10**15}], "template"),
         ([[MASK]], "template[0]"),
         ([{}], "template[0].mask"),
         ([{"mask": 0}], "template[0].mask"),
@@ -65,7 +68,7 @@ def test_positions() -> None:
 )
 def test_what_is_wrong_is_named(items: list[Any], parameter: str) -> None:
     with pytest.raises(ParameterError) as caught:
-        parse_template(items, encode, mask_token_id=MASK, vocab_size=100)
+        parse_template(items, encode, mask_token_id=MASK, vocab_size=100, most_positions=100)
     assert caught.value.parameter == parameter
 
 

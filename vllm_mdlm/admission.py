@@ -179,7 +179,11 @@ def _template_of(
             "stop", params.stop, "would cut a template, which is returned whole; leave it out"
         )
     template = parse_template(
-        common.template, encode, mask_token_id=rules.mask_token_id, vocab_size=rules.vocab_size
+        common.template,
+        encode,
+        mask_token_id=rules.mask_token_id,
+        vocab_size=rules.vocab_size,
+        most_positions=rules.limit,
     )
     if template.scores:
         for name in ("logit_bias", "allowed_token_ids", "bad_words"):

@@ -96,6 +96,7 @@ def parse_template(
     *,
     mask_token_id: int | None = None,
     vocab_size: int | None = None,
+    most_positions: int | None = None,
 ) -> Template:
     """Read a caller's template.
 
@@ -104,6 +105,7 @@ def parse_template(
         encode: the tokenizer; None where the server has none.
         mask_token_id: a token that fixed text and targets must not hold; None: unchecked.
         vocab_size: token ids are below it; None: unchecked.
+        most_positions: of the canvas; None: unchecked.
 
     Raises:
         ParameterError: names the item, `template[2].mask`.
@@ -125,6 +127,12 @@ def parse_template(
                 f"{name}.name", span.name, "names an earlier free span too; give each its own"
             )
         spans.append(span)
+        if most_positions is not None and span.end > most_positions:
+            raise ParameterError(
+                "template",
+                span.end,
+                f"positions up to template[{index}] exceed the context, {most_positions} tokens",
+            )
         tokens += [FREE] * (span.end - span.start)
     if not tokens:
         raise ParameterError(
@@ -139,6 +147,10 @@ def _fixed_tokens(name: str, item: str | list[Any], encode: Encode | None) -> li
             raise ParameterError(
                 name, item, "this server has no tokenizer; send a list of token ids"
             )
+        try:
+            item.encode()
+        except UnicodeEncodeError as error:
+            raise ParameterError(name, item, f"must be Unicode text: {error.reason}") from None
         return list(encode(item))
     if not all(isinstance(token, int) and not isinstance(token, bool) for token in item):
         raise ParameterError(name, item, "a list must hold token ids only")

@@ -93,15 +93,7 @@ def plan_pass(
         pairs = torch.from_numpy(companion_row).to(slots.device)
         together = (pairs >= 0).nonzero().squeeze(1)
         companion_slots = (together, slots[pairs[together]])
-        companion = pairs[request]
-        guided = (companion >= 0).nonzero().squeeze(1)
-        companion = companion[guided]
-        guidance = Guidance(
-            guided,
-            slots[request[guided]],
-            slots[companion],
-            row_positions[guided] + first_query[companion],
-        )
+        guidance = _guidance(slots, pairs, request, row_positions, first_query)
         query_indices = torch.cat([query_indices, guidance.query_indices])
     return PassView(
         slots,
@@ -117,6 +109,32 @@ def plan_pass(
         query_indices,
         guidance,
         companion_slots,
+    )
+
+
+def _guidance(
+    slots: torch.Tensor,
+    pairs: torch.Tensor,
+    request: torch.Tensor,
+    positions: torch.Tensor,
+    first_query: torch.Tensor,
+) -> Guidance:
+    """Which rows are guided, and by which.
+
+    Args:
+        slots: [R] int64.
+        pairs: [R] int64, batch row of every request's companion, -1 for none.
+        request: [M] int64, batch row of every logits row.
+        positions: [M] int64, position of every logits row in prompt plus canvas.
+        first_query: [R] int64, where position 0 of a request would be in the model's input.
+    """
+    guided = (pairs[request] >= 0).nonzero().squeeze(1)
+    companion = pairs[request[guided]]
+    return Guidance(
+        guided,
+        slots[request[guided]],
+        slots[companion],
+        positions[guided] + first_query[companion],
     )
 
 
