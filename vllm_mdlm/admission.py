@@ -10,7 +10,17 @@ import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vllm_mdlm.errors import ParameterError
-from vllm_mdlm.params import RequestPlan, canvas_shape, decode, merge, sampler_columns
+from vllm_mdlm.params import (
+    CommonParams,
+    RequestPlan,
+    TemplateShape,
+    canvas_shape,
+    decode,
+    merge,
+    sampler_columns,
+    template_shape,
+)
+from vllm_mdlm.templates import Encode, parse_template
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -18,6 +28,9 @@ if TYPE_CHECKING:
 
 PLAN_KEY = "mdlm_plan"
 """Key of the plan in `SamplingParams.extra_args` on its way to the engine."""
+
+NUM_FINAL_KEY = "mdlm_num_final"
+"""Key of the canvas tokens already sent, where a request with a template was preempted."""
 
 DEFAULTS_KEY = "mdlm"
 """Key of the server-wide defaults in `--additional-config`."""
@@ -86,13 +99,16 @@ def _guided_limit(vllm_config: VllmConfig) -> int:
     return min(limits)
 
 
-def plan_request(params: SamplingParams, prompt_len: int, rules: ServerRules) -> RequestPlan:
+def plan_request(
+    params: SamplingParams, prompt_len: int, rules: ServerRules, encode: Encode | None = None
+) -> RequestPlan:
     """Check a request and make every choice that it leaves open.
 
     Args:
         params: the caller's sampling parameters; not modified.
         prompt_len: prompt tokens.
         rules: the server's.
+        encode: the server's tokenizer, for the text of a template; None without one.
 
     Raises:
         ParameterError: something cannot be honoured; the message names it.
@@ -100,6 +116,7 @@ def plan_request(params: SamplingParams, prompt_len: int, rules: ServerRules) ->
     refuse_unsupported(params)
     check_numbers(params)
     common, own = decode(merge(rules.defaults, params.extra_args or {}))
+    template = _template_of(params, common, rules, encode)
     check_tokens(params, rules, without_eos=common.suppress_eos == "logits")
     limit, limit_name = rules.limit, rules.limit_name
     if common.cfg_scale > 0:
@@ -114,9 +131,13 @@ def plan_request(params: SamplingParams, prompt_len: int, rules: ServerRules) ->
             limit, limit_name = rules.guided_limit, "half of what one pass and the cache may hold"
     room = limit - prompt_len
     max_tokens = rules.default_max_tokens if params.max_tokens is None else params.max_tokens
-    gen_length, block_length, block_steps = canvas_shape(common, max_tokens, room)
+    if template is None:
+        gen_length, block_length, block_steps = canvas_shape(common, max_tokens, room)
+    else:
+        gen_length, block_length, block_steps, _ = template
     if gen_length > room:
         name = "gen_length" if common.gen_length is not None else "max_tokens"
+        name = name if template is None else "template"
         raise ParameterError(
             name,
             gen_length,
@@ -140,7 +161,39 @@ def plan_request(params: SamplingParams, prompt_len: int, rules: ServerRules) ->
         suppress_eos=common.suppress_eos,
         cfg_scale=common.cfg_scale,
         trace=common.trace,
+        template=None if template is None else template.plan,
     )
+
+
+def _template_of(
+    params: SamplingParams, common: CommonParams, rules: ServerRules, encode: Encode | None
+) -> TemplateShape | None:
+    """The canvas that a request describes, or None where it describes none."""
+    if common.template is None:
+        for name in ("answer", "early_exit"):
+            if getattr(common, name) is not None:
+                raise ParameterError(name, getattr(common, name), "needs a template")
+        return None
+    if params.stop:
+        raise ParameterError(
+            "stop", params.stop, "would cut a template, which is returned whole; leave it out"
+        )
+    template = parse_template(
+        common.template,
+        encode,
+        mask_token_id=rules.mask_token_id,
+        vocab_size=rules.vocab_size,
+        most_positions=rules.limit,
+    )
+    if template.scores:
+        for name in ("logit_bias", "allowed_token_ids", "bad_words"):
+            if getattr(params, name):
+                raise ParameterError(
+                    name,
+                    getattr(params, name),
+                    "has no effect on the scores of targets; leave it out",
+                )
+    return template_shape(common, template, rules.mask_token_id, params.extra_args or {})
 
 
 def request_seed(params: SamplingParams) -> int:

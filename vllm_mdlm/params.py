@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -18,6 +18,8 @@ from msgspec import Meta
 from vllm_mdlm.errors import ParameterError
 from vllm_mdlm.samplers.base import SamplerParams, param_values
 from vllm_mdlm.samplers.registry import samplers
+from vllm_mdlm.spans import Blocks
+from vllm_mdlm.templates import Decoding, Template, TemplatePlan, plan_template
 
 DEFAULT_BLOCK_LENGTH = 32
 
@@ -26,6 +28,7 @@ LARGEST_INT = 2**53
 
 Flag = Annotated[int, Meta(ge=0, le=1)]
 PositiveInt = Annotated[int, Meta(ge=1)]
+PositiveFloat = Annotated[float, Meta(gt=0)]
 
 
 class CommonParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,6 +86,34 @@ class CommonParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Literal["no", "logits", "confidence"],
         Meta(description="LLaDA's `logits_eos_inf` and `confidence_eos_eot_inf`."),
     ] = "no"
+    template: Annotated[
+        list[Any] | None,
+        Meta(
+            description="The canvas: strings and lists of token ids, which are fixed, and free "
+            'spans, `{"mask": n}`, optionally with `name`, `block_length` (unset: the '
+            "request's, or `n` if smaller) and `target` (token ids to be scored). In place of "
+            "`gen_length`; the output is the whole canvas. Offline, and in the routes that have "
+            "a field for it.",
+        ),
+    ] = None
+    answer: Annotated[
+        str | None,
+        Meta(description="Name of the free span whose entropy is returned for every pass."),
+    ] = None
+    early_exit: Annotated[
+        PositiveFloat | None,
+        Meta(
+            description="Nats: once the entropy of `answer`, summed over its positions, is below "
+            "it, the free spans before it are left undecided. `answer` is the last free span."
+        ),
+    ] = None
+
+
+PER_REQUEST = ("template", "answer", "early_exit")
+"""Parameters that have no server-wide default."""
+
+WITH_TARGETS = frozenset({"template", "answer", "kv_cache", "cfg_scale", "trace"})
+"""Parameters that mean something when a template's targets are scored."""
 
 
 class RequestPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,13 +122,20 @@ class RequestPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     sampler: str
     sampler_params: dict[str, float]
     gen_length: int
-    block_length: int
+    block_length: int  # of the longest block
     block_steps: int  # passes granted to a block
     kv_cache: Literal["exact", "prefix", "dual"]
     commit_order: Literal["sample_first", "position_first"]
     suppress_eos: Literal["no", "logits", "confidence"]
     cfg_scale: float
     trace: int
+    template: TemplatePlan | None = None
+
+    @property
+    def blocks(self) -> Blocks:
+        """Where the blocks lie in the canvas."""
+        listed = None if self.template is None else self.template.blocks
+        return Blocks(self.gen_length, self.block_length, listed)
 
     def to_wire(self) -> dict[str, Any]:
         """Plain builtins, to travel in `SamplingParams.extra_args`."""
@@ -152,8 +190,11 @@ def decode_defaults(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Check server-wide defaults and return them.
 
     Raises:
-        ParameterError: as `decode`.
+        ParameterError: as `decode`; or a parameter that has no server-wide default.
     """
+    for name in PER_REQUEST:
+        if name in arguments:
+            raise ParameterError(name, arguments[name], "is a request's own; leave it out here")
     decode(arguments)
     return dict(arguments)
 
@@ -163,9 +204,15 @@ def merge(defaults: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str
 
     Defaults that belong to the default sampler alone are dropped when the request names another
     sampler, so a server-wide `threshold` does not make `sampler=random` an error. A default block
-    is shortened to a smaller canvas, as the built-in one is.
+    is shortened to a smaller canvas, as the built-in one is. The canvas's default shape is not that
+    of a template, and scores have no sampler.
     """
     merged = dict(defaults)
+    template = arguments.get("template")
+    if template is not None:
+        merged = {k: v for k, v in merged.items() if k not in ("gen_length", "steps")}
+        if has_targets(template):
+            merged = {k: v for k, v in merged.items() if k in WITH_TARGETS}
     chosen = arguments.get("sampler", defaults.get("sampler"))
     if chosen != defaults.get("sampler", CommonParams().sampler):
         common_names = {field.name for field in _fields(CommonParams)}
@@ -174,6 +221,12 @@ def merge(defaults: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str
     if isinstance(block_length, int) and isinstance(gen_length, int) and gen_length > 0:
         merged["block_length"] = min(block_length, gen_length)
     return merged | dict(arguments)
+
+
+def has_targets(template: object) -> bool:
+    """Whether a template as the caller wrote it names a target."""
+    items = template if isinstance(template, list) else []
+    return any(isinstance(item, dict) and item.get("target") is not None for item in items)
 
 
 def _convert(values: Mapping[str, Any], target: type[msgspec.Struct]) -> Any:
@@ -233,6 +286,59 @@ def canvas_shape(common: CommonParams, max_tokens: int, room: int) -> tuple[int,
         )
     # More passes than positions would commit nothing.
     return gen_length, block_length, min(steps // num_blocks, block_length)
+
+
+class TemplateShape(NamedTuple):
+    """The lengths of a template's canvas, and its plan."""
+
+    gen_length: int
+    block_length: int  # of the longest block; 1 without any
+    block_steps: int
+    plan: TemplatePlan
+
+
+def template_shape(
+    common: CommonParams, template: Template, mask_token_id: int, arguments: Mapping[str, Any]
+) -> TemplateShape:
+    """The canvas of a template.
+
+    Args:
+        common: decoded parameters.
+        template: the parsed template.
+        mask_token_id: what stands at free positions.
+        arguments: what the request itself sends.
+
+    Raises:
+        ParameterError: a parameter that cannot be honoured with this template.
+    """
+    if common.gen_length is not None:
+        raise ParameterError(
+            "gen_length", common.gen_length, "follows from the template; leave it out"
+        )
+    if template.scores:
+        for name, value in arguments.items():
+            if name not in WITH_TARGETS:
+                raise ParameterError(
+                    name, value, "has no effect on the scores of targets; leave it out"
+                )
+    default = common.block_length or DEFAULT_BLOCK_LENGTH
+    decoding = Decoding(common.answer, common.early_exit, default)
+    plan = plan_template(template, decoding, mask_token_id)
+    longest = max((end - start for start, end in plan.blocks), default=1)
+    steps = longest
+    if template.scores:
+        steps = 1
+    elif common.steps is not None:
+        num_blocks = max(1, len(plan.blocks))
+        if common.steps % num_blocks:
+            raise ParameterError(
+                "steps",
+                common.steps,
+                f"must be a multiple of the number of blocks, which is {num_blocks} in this "
+                "template",
+            )
+        steps = min(common.steps // num_blocks, longest)
+    return TemplateShape(len(plan.tokens), longest, steps, plan)
 
 
 def sampler_columns(params: SamplerParams) -> dict[str, float]:

@@ -86,10 +86,13 @@ def type_text(kind: inspect.Type) -> str:
         case inspect.IntType() | inspect.FloatType():
             name = "integer" if isinstance(kind, inspect.IntType) else "number"
             bounds = [f"≥ {kind.ge}"] if kind.ge is not None else []
+            bounds += [f"> {kind.gt}"] if kind.gt is not None else []
             bounds += [f"≤ {kind.le}"] if kind.le is not None else []
             return ", ".join([name, *bounds])
         case inspect.StrType():
             return "string"
+        case inspect.ListType():
+            return "list"
     raise TypeError(f"no words for a parameter of type {kind}")
 
 

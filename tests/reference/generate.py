@@ -146,6 +146,11 @@ class _Passes:
 
     def __call__(self, canvas: list[int], block: range, *, refresh: bool) -> Tensor:
         """Logits `[block rows, vocabulary]` of the canvas positions in `block`."""
+        start, logits = self.computed(canvas, block, refresh=refresh)
+        return logits[block.start - start : block.stop - start]
+
+    def computed(self, canvas: list[int], block: range, *, refresh: bool) -> tuple[int, Tensor]:
+        """All canvas rows that this pass computes: the first one's position, and their logits."""
         first = len(self.prompt) + block.start
         total = len(self.prompt) + len(canvas)
         start, end = {
@@ -159,7 +164,7 @@ class _Passes:
         def run(prompt: list[int], cache: Any) -> Tensor:
             self.count += 1
             logits = self.model.forward(prompt + canvas, start, end, cache)
-            return logits[first - start : first - start + len(block)]
+            return logits[max(0, len(prompt) - start) :]
 
         logits = run(self.prompt, self.conditional)
         scale = self.settings.cfg_scale
@@ -167,7 +172,7 @@ class _Passes:
             hidden = [self.model.mask_token_id] * len(self.prompt)
             uncond = run(hidden, self.unconditional)
             logits = uncond + (scale + 1) * (logits - uncond)
-        return logits
+        return max(0, start - len(self.prompt)), logits
 
 
 def _tokens_and_probabilities(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vllm.config import ModelConfig
@@ -45,6 +46,18 @@ def install() -> None:
     wrap(OpenAIServingChat, "chat_completion_stream_generator", _count_in_chat_stream)
     wrap(OpenAIServingCompletion, "request_output_to_completion_response", _count_in_completion)
     wrap(OpenAIServingCompletion, "completion_stream_generator", _count_in_completion_stream)
+    register_read_strategy()
+
+
+def register_read_strategy() -> None:
+    """vLLM's table of how a model answers typed decisions, `/v1/systemone`."""
+    from vllm.entrypoints.generate.structured_decisions.strategies import READ_STRATEGIES
+
+    from vllm_mdlm import ARCHITECTURES
+    from vllm_mdlm.decisions import JointReadStrategy
+
+    for name in ARCHITECTURES:
+        READ_STRATEGIES[name] = JointReadStrategy
 
 
 def _lift_request_rules(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -86,9 +99,12 @@ def _default_max_tokens(original: Callable[..., Any]) -> Callable[..., Any]:
     return __init__
 
 
-def _plan(vllm_config: VllmConfig, params: SamplingParams, prompt_len: int) -> RequestPlan:
+def _plan(
+    vllm_config: VllmConfig, params: SamplingParams, prompt_len: int, tokenizer: Any | None
+) -> RequestPlan:
+    encode = None if tokenizer is None else partial(tokenizer.encode, add_special_tokens=False)
     try:
-        return plan_request(params, prompt_len, server_rules(vllm_config))
+        return plan_request(params, prompt_len, server_rules(vllm_config), encode)
     except ParameterError as error:
         raise VLLMValidationError(
             str(error), parameter=error.parameter, value=error.value
@@ -124,8 +140,13 @@ def _plan_at_admission(original: Callable[..., Any]) -> Callable[..., Any]:
             sampling.update_from_generation_config(
                 {"eos_token_id": hf_config.eot_token_id}, sampling.eos_token_id
             )
-        plan = _plan(self.vllm_config, sampling, len(request.prompt_token_ids))
+        prompt_len = len(request.prompt_token_ids)
+        plan = _plan(self.vllm_config, sampling, prompt_len, self.tokenizer)
         sampling.max_tokens = min(sampling.max_tokens, plan.gen_length)
+        if plan.template is not None:
+            sampling.max_tokens = plan.gen_length
+            if plan.template.targets:
+                sampling.temperature = 0.0  # nothing is drawn
         sampling.seed = request_seed(sampling)
         sampling.extra_args = {PLAN_KEY: plan.to_wire()}
         return request

@@ -7,7 +7,8 @@ streamed response has started, and it ignores fields that it does not know.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
@@ -143,21 +144,36 @@ def _check_request(original: Callable[..., Any]) -> Callable[..., Any]:
             return await original(self, request, *args, **kwargs)
         _refuse_misplaced(request)
         follows = _follow_gen_length(request, self.model_config.max_model_len)
-        try:
+        with named_as_written(request, follows=follows):
             response = await original(self, request, *args, **kwargs)
-        except VLLMValidationError as error:
-            error.parameter = _as_written(request, error.parameter or _named_in(str(error)))
-            if follows and error.parameter == "max_tokens":
-                error.parameter = "gen_length"
-            raise
-        except ValueError as error:
-            parameter = _as_written(request, _named_in(str(error)))
-            raise VLLMValidationError(str(error), parameter=parameter) from error
         if isinstance(response, ErrorResponse) and response.error.param is None:
             response.error.param = _named_in(response.error.message)
         return response
 
     return create
+
+
+@contextmanager
+def named_as_written(request: Any, *, follows: bool = False) -> Iterator[None]:
+    """Make refusals raised inside name the field of the request that caused them.
+
+    Args:
+        request: vLLM's chat or completion request.
+        follows: its `max_tokens` was taken from `gen_length`.
+
+    Raises:
+        VLLMValidationError: in the place of a ValueError.
+    """
+    try:
+        yield
+    except VLLMValidationError as error:
+        error.parameter = _as_written(request, error.parameter or _named_in(str(error)))
+        if follows and error.parameter == "max_tokens":
+            error.parameter = "gen_length"
+        raise
+    except ValueError as error:
+        parameter = _as_written(request, _named_in(str(error)))
+        raise VLLMValidationError(str(error), parameter=parameter) from error
 
 
 def _follow_gen_length(request: Any, max_model_len: int) -> bool:

@@ -20,17 +20,17 @@ class CanvasRequest(Request):
         return self.span_end
 
 
-def open_canvas(request: Request, mask_token_id: int, gen_length: int, block_length: int) -> None:
-    """Lay a canvas of masks behind the prompt.
+def open_canvas(request: Request, token_ids: list[int], most_final: int) -> None:
+    """Lay a canvas behind the prompt; `most_final` of its tokens may become final in a pass.
 
     From here on `request.num_tokens` is prompt plus canvas, so every pass is scheduled and given
     cache as the computation of that many tokens.
     """
-    request._all_token_ids.extend([mask_token_id] * gen_length)
+    request._all_token_ids.extend(token_ids)
     request.__class__ = CanvasRequest
     set_span(request, 0, request.num_tokens)
     # vLLM's own per-request channel for passes and tokens; it travels to the response.
-    request.spec_decode_metrics = RequestSpecDecodeMetrics.new(block_length)
+    request.spec_decode_metrics = RequestSpecDecodeMetrics.new(most_final)
 
 
 def set_span(request: Request, start: int, end: int) -> None:

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from vllm.v1.worker.gpu.sample.output import SamplerOutput
 
+from vllm_mdlm.denoise.answers import Answers, observe
 from vllm_mdlm.denoise.guidance import Companions, guide
 from vllm_mdlm.denoise.logprobs import LogprobStore
 from vllm_mdlm.denoise.passes import PassView
 from vllm_mdlm.denoise.proposal import Proposal, Proposer
 from vllm_mdlm.denoise.slots import FLOAT, FLOAT_FIELDS, INT, MOVING, SlotTable
+from vllm_mdlm.denoise.template_table import TemplateTable
 from vllm_mdlm.denoise.trace import TraceStore
 from vllm_mdlm.kernels.noise import row_keys, uniform
 from vllm_mdlm.params import RequestPlan
@@ -53,7 +55,8 @@ class DenoisingExecutor:
         num_slots = slots.ints.shape[0]
         self.slots = slots
         self.tokens = tokens
-        self.propose = Proposer(slots, tokens, vocab_size)
+        self.templates = TemplateTable(num_slots, slots.device)
+        self.propose = Proposer(slots, self.templates, tokens, vocab_size)
         self.logprobs = LogprobStore(num_slots, slots.device)
         self.trace = TraceStore(num_slots, slots.device)
         self.companions = Companions(num_slots)
@@ -76,11 +79,17 @@ class DenoisingExecutor:
     ) -> None:
         """Give a slot to a request whose first `num_final` canvas tokens are known."""
         self.slots.stage(slot, plan, prompt_len, num_final, params)
+        self.templates.set(slot, plan, prompt_len, num_final)
         compares = "divergence" in samplers()[plan.sampler].needs
         self.propose.set(slot, params, compares=compares)
         self.logprobs.set(slot, params.logprobs, plan.gen_length)
-        self.trace.set(slot, bool(plan.trace), plan.gen_length)
-        block_start = num_final // plan.block_length * plan.block_length
+        traced = bool(plan.trace) or plan.template is not None
+        self.trace.set(slot, traced, plan.gen_length)
+        if plan.template is not None:
+            # Nothing is recorded of what is never committed.
+            self.logprobs.clear(slot, plan.template.tokens)
+            self.trace.clear(slot)
+        block_start, _ = plan.blocks.bounds(plan.blocks.index_at(num_final))
         if block_start < num_final:
             # The unfinished block is decided again, from masks, to the same tokens.
             self._resets.append((slot, prompt_len + block_start, prompt_len + num_final))
@@ -88,6 +97,7 @@ class DenoisingExecutor:
     def vacate(self, slot: int, canvas_end: int = 0) -> None:
         """Leave a slot without an active block; `canvas_end` as for `SlotTable.vacate`."""
         self.slots.vacate(slot, canvas_end)
+        self.templates.set(slot, None, 0, 0)
         self.propose.set(slot, None, compares=False)
         self.logprobs.set(slot, None, 0)
         self.trace.set(slot, False, 0)
@@ -115,8 +125,9 @@ class DenoisingExecutor:
         if view is None:
             return _nothing(input_batch.num_reqs, logits.device)
         if view.guidance is not None:
-            rows = view.slots[view.rows[view.guidance.rows] // view.masked.shape[1]]
-            logits = guide(logits, view.guidance, self.slots.floats[rows, FLOAT["cfg_scale"]])
+            scale = self.slots.floats[view.guidance.own_slots, FLOAT["cfg_scale"]]
+            logits = guide(logits, view.guidance, scale)
+        logits, answer_logits = logits[: len(view.rows)], logits[len(view.rows) :]
         present = np.unique(self.slots.host.sampler[view.slots_np]).tolist()
         needs = frozenset().union(*(self._samplers[index].needs for index in present))
         if self.trace.wanted[view.slots_np].any():
@@ -127,8 +138,15 @@ class DenoisingExecutor:
         bad_words = self.propose.bad_words
         if bad_words.has_words[view.slots_np].any():
             commit = bad_words.separate(commit, _dense(proposal.token, view), view, all_token_ids)
+        answers = None
+        if view.answer is not None:
+            assert proposal.entropy is not None
+            self.propose.remove_eos(answer_logits, view.slots_np, view.ints[view.answer.request])
+            entropy = _dense(proposal.entropy, view)
+            answers = observe(self.templates, view, entropy, answer_logits)
+            commit = commit & ~answers.exits.unsqueeze(1)
         self._commit(view, commit, proposal, logits)
-        return self._emit(view, commit, input_batch)
+        return self._emit(view, commit, answers, input_batch)
 
     def _select(
         self, view: PassView, proposal: Proposal, present: list[int], needs: frozenset[str]
@@ -171,7 +189,7 @@ class DenoisingExecutor:
             masked=view.masked,
             confidence=_dense(proposal.confidence, view),
             quota=block_quota(
-                ints[:, INT["block_masked"]],
+                ints[:, INT["block_size"]],
                 ints[:, INT["block_steps"]].clamp(min=1),
                 ints[:, INT["block_pass"]],
             ),
@@ -195,6 +213,11 @@ class DenoisingExecutor:
         all_tokens[slots, positions] = tokens
         if view.guidance is not None:
             rows = view.guidance.rows
+            if view.answer is not None:
+                # Guided too, and still undecided.
+                undecided = torch.full_like(view.answer.positions, self.tokens.mask)
+                positions = torch.cat([positions, view.answer.positions])
+                tokens = torch.cat([tokens, undecided.to(tokens.dtype)])
             all_tokens[view.guidance.slots, positions[rows]] = tokens[rows]
         self._record(view, chosen, proposal, logits)
 
@@ -217,11 +240,17 @@ class DenoisingExecutor:
             rows = committed(self.trace.wanted[view.slots_np])
             assert proposal.entropy is not None
             block_pass = view.ints[request[rows], INT["block_pass"]].float()
-            probability = proposal.logprob[rows].exp()
-            values = torch.stack([block_pass, probability, proposal.entropy[rows]], dim=1)
+            logprob, entropy = proposal.logprob[rows], proposal.entropy[rows]
+            values = torch.stack([block_pass, logprob, entropy], dim=1)
             self.trace.record(values, view.slots[request[rows]], canvas[rows])
 
-    def _emit(self, view: PassView, commit: torch.Tensor, input_batch: InputBatch) -> SamplerOutput:
+    def _emit(
+        self,
+        view: PassView,
+        commit: torch.Tensor,
+        answers: Answers | None,
+        input_batch: InputBatch,
+    ) -> SamplerOutput:
         """Send the tokens that became final and move every request on."""
         ints = view.ints
         width = view.masked.shape[1]
@@ -230,12 +259,20 @@ class DenoisingExecutor:
         offsets = torch.arange(width, device=commit.device)
         first_open = torch.where(open_positions, offsets, width).amin(dim=1)
         done = first_open == width
+        exits = None
+        if answers is not None:
+            exits = answers.exits
+            done = done | exits
+        next_start, next_size = self._next_blocks(view, done, exits, num_inside)
         prompt_len = ints[:, INT["prompt_len"]]
-        prefix_end = ints[:, INT["block_start"]] + torch.minimum(first_open, num_inside)
+        # Fixed text up to the next block is final with the block, and so is what is left out.
+        prefix_end = torch.where(done, next_start, ints[:, INT["block_start"]] + first_open)
         before = ints[:, INT["num_final"]]
         after = torch.maximum(before, prefix_end - prompt_len)
         after = torch.where(ints[:, INT["block_length"]] > 0, after, before)
-        self._move_on(view, done, num_inside, after)
+        self._move_on(view, done, next_start, next_size, after)
+        width = max(width, int(self.templates.host.emitted[view.slots_np].max()))
+        offsets = torch.arange(width, device=commit.device)
         first = prompt_len + before
         all_tokens = self.req_states.all_token_ids.gpu
         positions = (first.unsqueeze(1) + offsets).clamp(max=all_tokens.shape[1] - 1)
@@ -245,7 +282,8 @@ class DenoisingExecutor:
         if self.logprobs.any_wanted(view.slots_np):
             logprobs = self.logprobs.emit(view.slots, before, width)
         if self.trace.wanted[view.slots_np].any():
-            logprobs = self.trace.append(logprobs, view.slots, before, width)
+            entropy = None if answers is None else answers.entropy
+            logprobs = self.trace.append(logprobs, view.slots, before, width, entropy)
         spans = torch.diff(input_batch.query_start_loc[: len(first) + 1])
         return SamplerOutput(
             sampled_token_ids=all_tokens[view.slots.unsqueeze(1), positions].long(),
@@ -255,26 +293,34 @@ class DenoisingExecutor:
             num_rejected=spans.int(),
         )
 
+    def _next_blocks(
+        self,
+        view: PassView,
+        done: torch.Tensor,
+        exits: torch.Tensor | None,
+        num_inside: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Start and size of the block after the active one, [R] int64 each."""
+        ints = view.ints
+        start = ints[:, INT["block_start"]] + num_inside
+        size = torch.minimum(ints[:, INT["canvas_end"]] - start, ints[:, INT["block_length"]])
+        return self.templates.next_blocks(view.slots, view.slots_np, done, exits, start, size)
+
     def _move_on(
         self,
         view: PassView,
         done: torch.Tensor,
-        num_inside: torch.Tensor,
+        next_start: torch.Tensor,
+        next_size: torch.Tensor,
         num_final: torch.Tensor,
     ) -> None:
         """Advance the pass counters; a finished block hands over to the next."""
         ints = view.ints
         taken = 1 if view.active is None else view.active.long()
-        next_start = ints[:, INT["block_start"]] + num_inside
-        left = ints[:, INT["canvas_end"]] - next_start
         moving = torch.stack(
             [
                 torch.where(done, next_start, ints[:, INT["block_start"]]),
-                torch.where(
-                    done,
-                    torch.minimum(left, ints[:, INT["block_length"]]),
-                    ints[:, INT["block_masked"]],
-                ),
+                torch.where(done, next_size, ints[:, INT["block_size"]]),
                 torch.where(done, 0, ints[:, INT["block_pass"]] + taken),
                 num_final,
             ],

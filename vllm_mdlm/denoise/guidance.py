@@ -56,6 +56,7 @@ class Guidance(NamedTuple):
     """The guided part of one pass; G logits rows of N."""
 
     rows: torch.Tensor  # [G] int64, rows that are guided
+    own_slots: torch.Tensor  # [G] int64, slot of the guided request
     slots: torch.Tensor  # [G] int64, slot of the companion
     query_indices: torch.Tensor  # [G] int64, the companion's rows in the model's output
 

@@ -40,6 +40,15 @@ class LogprobStore:
         self._logprobs = pad(self._logprobs, (0, grow_width, 0, grow_length))
         self._ranks = pad(self._ranks, (0, grow_length))
 
+    def clear(self, slot: int, tokens: list[int]) -> None:
+        """Set what positions report that are never committed: their token, and 0 nats."""
+        if self.wanted[slot] < 0:
+            return
+        known = torch.tensor(tokens, dtype=torch.int32, device=self.device)
+        self._ids[slot, : len(tokens)] = known.unsqueeze(1)
+        self._logprobs[slot] = 0
+        self._ranks[slot] = 1
+
     def any_wanted(self, slots_np: np.ndarray) -> bool:
         return bool((self.wanted[slots_np] >= 0).any())
 

@@ -9,7 +9,7 @@ from vllm.config.compilation import CUDAGraphMode
 from vllm.v1.worker.gpu.attn_utils import build_attn_metadata
 from vllm.v1.worker.gpu.model_states.interface import ModelState
 
-from vllm_mdlm.admission import PLAN_KEY
+from vllm_mdlm.admission import NUM_FINAL_KEY, PLAN_KEY
 from vllm_mdlm.companion import COMPANION_KEY
 from vllm_mdlm.compat import cpu_runner
 from vllm_mdlm.denoise.executor import DenoisingExecutor
@@ -77,6 +77,9 @@ class DenoisingModelState(ModelState):
         num_final = next(
             (index for index, token in enumerate(canvas) if token == self.tokens.mask), len(canvas)
         )
+        if plan.template is not None:
+            # Fixed text that was not sent is no mask, and what was left out is one.
+            num_final = arguments.get(NUM_FINAL_KEY, 0)
         self.executor.add_canvas(req_index, plan, new_req_data.prompt_len, num_final, params)
 
     def remove_request(self, req_id: str) -> None:
@@ -92,6 +95,7 @@ class DenoisingModelState(ModelState):
             return {}
         view = plan_pass(
             self.slots,
+            self.executor.templates,
             self.executor.companions,
             input_batch.idx_mapping,
             input_batch.idx_mapping_np,

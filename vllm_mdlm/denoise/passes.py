@@ -7,8 +7,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from vllm_mdlm.denoise.answers import AnswerRows, answer_rows
 from vllm_mdlm.denoise.guidance import NO_SLOT, Companions, Guidance
 from vllm_mdlm.denoise.slots import INT, SlotTable
+from vllm_mdlm.denoise.template_table import TemplateTable
+from vllm_mdlm.spans import KV_MODES
+
+DUAL = KV_MODES.index("dual")
 
 
 class PassView(NamedTuple):
@@ -23,13 +28,15 @@ class PassView(NamedTuple):
     masked: torch.Tensor  # [R, B] bool, undecided and may be committed in this pass
     active: torch.Tensor | None  # [R] bool, takes this pass; None: all do
     rows: torch.Tensor  # [N] int64, flat index into [R, B] of every logits row
-    query_indices: torch.Tensor  # [N + G] int64, logits rows in the model's output
+    answer: AnswerRows | None  # E rows behind the active blocks whose entropy is traced
+    query_indices: torch.Tensor  # [N + E + G] int64, logits rows in the model's output
     guidance: Guidance | None  # where G requests' rows are guided
     companion_slots: tuple[torch.Tensor, torch.Tensor] | None  # batch rows guided, their slots
 
 
 def plan_pass(
     table: SlotTable,
+    templates: TemplateTable,
     companions: Companions,
     slots: torch.Tensor,
     slots_np: np.ndarray,
@@ -42,6 +49,7 @@ def plan_pass(
 
     Args:
         table: state of every slot.
+        templates: templates by slot.
         companions: of guided requests.
         slots: [R] slots in the batch, on the device; `slots_np` the same on the host.
         query_starts: [R] index of every request's first token in the model's input.
@@ -54,9 +62,7 @@ def plan_pass(
     block_start = ints[:, INT["block_start"]]
     width = max(1, int(table.host.block_length[slots_np].max()))
     positions = block_start.unsqueeze(1) + torch.arange(width, device=slots.device)
-    block_end = torch.minimum(
-        block_start + ints[:, INT["block_length"]], ints[:, INT["canvas_end"]]
-    )
+    block_end = block_start + ints[:, INT["block_size"]]
     inside = positions < block_end.unsqueeze(1)
     safe_positions = positions.clamp(max=all_token_ids.shape[1] - 1)
     tokens = all_token_ids[slots.unsqueeze(1), safe_positions]
@@ -72,18 +78,22 @@ def plan_pass(
     first_query = query_starts[: len(slots)].long() - span_starts[slots].long()
     row_positions = positions.flatten()[rows]
     request = rows // width
+    behind = (ints[:, INT["kv_cache"]] != DUAL) | (ints[:, INT["block_pass"]] == 0)
+    if active is not None:
+        behind &= active
+    answer = answer_rows(
+        templates, slots, slots_np, block_end, behind, all_token_ids, mask_token_id
+    )
+    if answer is not None:
+        row_positions = torch.cat([row_positions, answer.positions])
+        request = torch.cat([request, answer.request])
     query_indices = row_positions + first_query[request]
     guidance = companion_slots = None
     if companion_row is not None:
         pairs = torch.from_numpy(companion_row).to(slots.device)
         together = (pairs >= 0).nonzero().squeeze(1)
         companion_slots = (together, slots[pairs[together]])
-        companion = pairs[request]
-        guided = (companion >= 0).nonzero().squeeze(1)
-        companion = companion[guided]
-        guidance = Guidance(
-            guided, slots[companion], row_positions[guided] + first_query[companion]
-        )
+        guidance = _guidance(slots, pairs, request, row_positions, first_query)
         query_indices = torch.cat([query_indices, guidance.query_indices])
     return PassView(
         slots,
@@ -95,9 +105,36 @@ def plan_pass(
         masked,
         active,
         rows,
+        answer,
         query_indices,
         guidance,
         companion_slots,
+    )
+
+
+def _guidance(
+    slots: torch.Tensor,
+    pairs: torch.Tensor,
+    request: torch.Tensor,
+    positions: torch.Tensor,
+    first_query: torch.Tensor,
+) -> Guidance:
+    """Which rows are guided, and by which.
+
+    Args:
+        slots: [R] int64.
+        pairs: [R] int64, batch row of every request's companion, -1 for none.
+        request: [M] int64, batch row of every logits row.
+        positions: [M] int64, position of every logits row in prompt plus canvas.
+        first_query: [R] int64, where position 0 of a request would be in the model's input.
+    """
+    guided = (pairs[request] >= 0).nonzero().squeeze(1)
+    companion = pairs[request[guided]]
+    return Guidance(
+        guided,
+        slots[request[guided]],
+        slots[companion],
+        positions[guided] + first_query[companion],
     )
 
 

@@ -21,6 +21,7 @@ from vllm_mdlm.denoise.bad_words import BadWords
 from vllm_mdlm.denoise.memory import BlockMemory
 from vllm_mdlm.denoise.passes import PassView
 from vllm_mdlm.denoise.slots import FLOAT, INT, SUPPRESS_EOS, SlotTable
+from vllm_mdlm.denoise.template_table import TemplateTable
 from vllm_mdlm.denoise.token_rules import TokenRules
 from vllm_mdlm.kernels import filter_logits, row_stats
 from vllm_mdlm.kernels.noise import row_keys
@@ -46,13 +47,21 @@ class Proposer:
 
     Args:
         table: state of every slot.
+        templates: templates by slot.
         tokens: special token ids.
         vocab_size: columns of the logits.
     """
 
-    def __init__(self, table: SlotTable, tokens: SpecialTokens, vocab_size: int) -> None:
+    def __init__(
+        self,
+        table: SlotTable,
+        templates: TemplateTable,
+        tokens: SpecialTokens,
+        vocab_size: int,
+    ) -> None:
         num_slots = table.ints.shape[0]
         self.table = table
+        self.templates = templates
         self.tokens = tokens
         self.vocab_size = vocab_size
         self.rules = TokenRules(num_slots, table.device)
@@ -89,9 +98,7 @@ class Proposer:
         request = view.rows // view.positions.shape[1]
         ints = view.ints[request]
         suppress_eos = self.table.host.suppress_eos[view.slots_np]
-        if self.tokens.eos is not None and (suppress_eos == SUPPRESS_EOS["logits"]).any():
-            suppressed = ints[:, INT["suppress_eos"]] == SUPPRESS_EOS["logits"]
-            logits[:, self.tokens.eos].masked_fill_(suppressed, float("-inf"))
+        self.remove_eos(logits, view.slots_np, ints)
         noise = self._noise(view, request, ints)
         choice, choice_rows = self._choice(logits, view, request, all_token_ids)
         stats = row_stats(
@@ -116,6 +123,19 @@ class Proposer:
             stats.token, stats.logprob, confidence, stats.entropy, stats.margin, divergence
         )
 
+    def remove_eos(self, logits: torch.Tensor, slots_np: np.ndarray, ints: torch.Tensor) -> None:
+        """`suppress_eos=logits`, in place.
+
+        Args:
+            logits: [M, V] floating point.
+            slots_np: [R] slots of the batch, on the host.
+            ints: [M, F] int64, slot state of every row.
+        """
+        asked = self.table.host.suppress_eos[slots_np] == SUPPRESS_EOS["logits"]
+        if self.tokens.eos is not None and asked.any():
+            suppressed = ints[:, INT["suppress_eos"]] == SUPPRESS_EOS["logits"]
+            logits[:, self.tokens.eos].masked_fill_(suppressed, float("-inf"))
+
     def _noise(self, view: PassView, request: torch.Tensor, ints: torch.Tensor) -> _Noise:
         draws = self.table.host.draws[view.slots_np]
         if not draws.any():
@@ -138,7 +158,8 @@ class Proposer:
         ruled = self.rules.has_rules[view.slots_np]
         worded = self.bad_words.has_words[view.slots_np]
         filtered = self.table.host.filters[view.slots_np]
-        edited = ruled | worded | filtered
+        given = self.templates.host.scored[view.slots_np]
+        edited = ruled | worded | filtered | given
         if not edited.any():
             return None, None
         rows = rows_of(edited, request)
@@ -160,7 +181,25 @@ class Proposer:
                 floats[:, FLOAT["top_k"]],
                 floats[:, FLOAT["top_p"]],
             )
+        if given.any():
+            self._give_targets(choice, view, request[rows], rows, given)
         return choice, rows
+
+    def _give_targets(
+        self,
+        choice: torch.Tensor,
+        view: PassView,
+        request: torch.Tensor,
+        rows: torch.Tensor,
+        given: np.ndarray,
+    ) -> None:
+        """Leave scored rows their target alone, in place."""
+        own = rows_of(given, request)
+        slots = view.slots[request[own]]
+        positions = view.positions.flatten()[view.rows[rows[own]]]
+        canvas = positions - view.ints[request[own], INT["prompt_len"]]
+        choice[own] = float("-inf")
+        choice[own, self.templates.targets(slots, canvas)] = 0.0
 
 
 class _Noise(NamedTuple):

@@ -17,7 +17,7 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
-from vllm_mdlm.admission import PLAN_KEY
+from vllm_mdlm.admission import NUM_FINAL_KEY, PLAN_KEY
 from vllm_mdlm.compat.requests import (
     drop_stop_token,
     make_companion,
@@ -26,7 +26,9 @@ from vllm_mdlm.compat.requests import (
     set_span,
     write_output,
 )
-from vllm_mdlm.denoise.trace import PassClock, split
+from vllm_mdlm.denoise.given import GivenCanvases
+from vllm_mdlm.denoise.infill_log import InfillLog
+from vllm_mdlm.denoise.trace import NUM_COLUMNS, PassClock, split
 from vllm_mdlm.params import RequestPlan
 from vllm_mdlm.spans import Canvas
 
@@ -47,6 +49,8 @@ class SpanScheduler(Scheduler):
         self._canvases: dict[str, Canvas] = {}
         self._refreshed: dict[str, int] = {}  # block of the last pass over prompt and canvas
         self._clocks: dict[str, PassClock] = {}  # of traced requests
+        self._infills: dict[str, InfillLog] = {}  # of requests with a template
+        self._given = GivenCanvases()
         self._guided_by: dict[str, str] = {}  # request id -> its companion's
         self._companion_of: dict[str, str] = {}  # and back
 
@@ -56,20 +60,45 @@ class SpanScheduler(Scheduler):
         assert params is not None
         assert params.extra_args is not None
         plan = RequestPlan.from_wire(params.extra_args[PLAN_KEY])
-        open_canvas(request, self._mask_token_id, plan.gen_length, plan.block_length)
+        tokens, most_final = self._empty_canvas(plan)
+        open_canvas(request, tokens, most_final)
+        if len(plan.blocks) == 0:
+            self._given.add(request, plan, self._mask_token_id)
+            return
         self._canvases[request.request_id] = Canvas(
-            request.num_prompt_tokens, request.num_tokens, plan.block_length, plan.kv_cache
+            request.num_prompt_tokens, request.num_tokens, plan.blocks, plan.kv_cache
         )
         self._refreshed[request.request_id] = 0
         super().add_request(request)
-        if plan.trace:
-            self._clocks[request.request_id] = PassClock(plan.block_length)
+        if plan.template is not None:
+            self._infills[request.request_id] = InfillLog(plan, self._mask_token_id)
+        elif plan.trace:
+            self._clocks[request.request_id] = PassClock(plan.blocks.starts())
         if plan.cfg_scale > 0:
             companion = make_companion(request, self._mask_token_id)
-            open_canvas(companion, self._mask_token_id, plan.gen_length, plan.block_length)
+            open_canvas(companion, tokens, most_final)
             self._guided_by[request.request_id] = companion.request_id
             self._companion_of[companion.request_id] = request.request_id
             super().add_request(companion)
+
+    def _empty_canvas(self, plan: RequestPlan) -> tuple[list[int], int]:
+        """Tokens of a canvas before its first pass, and how many a pass may send at most."""
+        if plan.template is not None:
+            return plan.template.tokens, plan.gen_length
+        return [self._mask_token_id] * plan.gen_length, plan.block_length
+
+    def get_num_unfinished_requests(self) -> int:
+        return super().get_num_unfinished_requests() + len(self._given)
+
+    def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super()._preempt_request(request, *args, **kwargs)
+        log = self._infills.get(request.request_id)
+        if log is not None:
+            log.restart_block()
+            assert request.sampling_params is not None
+            sent = {NUM_FINAL_KEY: request.num_output_tokens}
+            # Answers of one request may share the object.
+            request.sampling_params.extra_args = (request.sampling_params.extra_args or {}) | sent
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
         self._postpone()
@@ -112,11 +141,13 @@ class SpanScheduler(Scheduler):
         elif isinstance(request_ids, str):
             request_ids = (request_ids,)
         own = [name for name in request_ids if name not in self._companion_of]
+        self._given.drop(own)
         return super().finish_requests(own, finished_status)
 
     def _free_request(self, request: Request, delay_free_blocks: bool = False) -> Any:
         freed = super()._free_request(request, delay_free_blocks)
         self._clocks.pop(request.request_id, None)
+        self._infills.pop(request.request_id, None)
         self._canvases.pop(request.request_id, None)
         self._refreshed.pop(request.request_id, None)
         companion_id = self._guided_by.pop(request.request_id, None)
@@ -161,6 +192,8 @@ class SpanScheduler(Scheduler):
     ) -> dict[int, EngineCoreOutputs]:
         self._count_passes(scheduler_output, model_runner_output)
         traces = self._take_traces(scheduler_output, model_runner_output)
+        infills = dict(self._infills)
+        self._given.announce(self.finished_req_ids_dict)
         outputs = super().update_from_output(scheduler_output, model_runner_output)
         self._set_next_spans(scheduler_output)
         for client_outputs in outputs.values():
@@ -169,16 +202,24 @@ class SpanScheduler(Scheduler):
                 if output.request_id in traces and output.new_token_ids:
                     trace = traces[output.request_id]
                     output.routed_experts = trace[: len(output.new_token_ids)]
+                    if output.request_id in infills and output.finish_reason is not None:
+                        end = infills[output.request_id].end()
+                        output.routed_experts = np.concatenate([output.routed_experts, end])
             if self._trimmed:
                 client_outputs.outputs = self._end_after_text(client_outputs.outputs)
         self._trimmed.clear()
+        self._given.send(outputs)
         return outputs
 
     def _take_traces(
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
     ) -> dict[str, np.ndarray]:
         """The traces of the tokens that became final in this step, by request."""
-        traced = [name for name in scheduler_output.num_scheduled_tokens if name in self._clocks]
+        traced = [
+            name
+            for name in scheduler_output.num_scheduled_tokens
+            if name in self._clocks or name in self._infills
+        ]
         if not traced:
             return {}
         assert model_runner_output.logprobs is not None
@@ -188,9 +229,15 @@ class SpanScheduler(Scheduler):
         traces = {}
         for name in traced:
             row = model_runner_output.req_id_to_index[name]
-            num_final = len(model_runner_output.sampled_token_ids[row])
-            new = rows[starts[row] : starts[row] + num_final]
-            traces[name] = self._clocks[name].count(new)
+            tokens = model_runner_output.sampled_token_ids[row]
+            new = rows[starts[row] : starts[row] + len(tokens), :NUM_COLUMNS]
+            if name in self._clocks:
+                traces[name] = self._clocks[name].count(new)
+            elif not self._waits_for_companion(name, scheduler_output):
+                num_final = self.requests[name].num_output_tokens + len(tokens)
+                block = self._canvases[name].block_of(num_final)
+                entropy = float(rows[starts[row], NUM_COLUMNS])
+                traces[name] = self._infills[name].take(new, tokens, block, entropy)
         return traces
 
     def _attach_passes(self, outputs: list[EngineCoreOutput]) -> None:
@@ -227,6 +274,8 @@ class SpanScheduler(Scheduler):
         """Take the tokens that became final, up to the one that ends the request."""
         params = request.sampling_params
         assert params is not None
+        if request.request_id in self._infills:
+            return new_token_ids, self._fill_template(request, new_token_ids)
         for index, token_id in enumerate(new_token_ids):
             write_output(request, token_id)
             if must_stop(request, self.max_model_len):
@@ -239,6 +288,16 @@ class SpanScheduler(Scheduler):
                     return new_token_ids[:index], True
                 return new_token_ids[: index + 1], True
         return new_token_ids, False
+
+    @staticmethod
+    def _fill_template(request: Request, new_token_ids: list[int]) -> bool:
+        """Take tokens of a template, which only its last position ends; whether it is there."""
+        for token_id in new_token_ids:
+            write_output(request, token_id)
+        full = request.num_prompt_tokens + request.num_output_tokens == request.num_tokens
+        if full:
+            request.status = RequestStatus.FINISHED_LENGTH_CAPPED
+        return full
 
     @staticmethod
     def _ended(output: EngineCoreOutput) -> EngineCoreOutput:

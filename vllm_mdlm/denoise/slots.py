@@ -23,14 +23,14 @@ SUPPRESS_EOS = {"no": 0, "logits": 1, "confidence": 2}
 INT_FIELDS = (
     "prompt_len",  # tokens before the canvas
     "canvas_end",  # prompt_len + gen_length
-    "block_length",
+    "block_length",  # of equal blocks; of the longest, where a template's differ
     "block_steps",  # passes granted to a block
     "kv_cache",  # index into KV_MODES
     "suppress_eos",  # index into SUPPRESS_EOS
     "position_first",  # 1: rank positions by the distribution, not by the sampled token
     "seed",
     "block_start",  # position of the active block; moves
-    "block_masked",  # masked positions of the active block when it started; moves
+    "block_size",  # positions of the active block, all masked when it starts; moves
     "block_pass",  # passes taken in the active block; moves
     "num_final",  # canvas tokens already sent to the scheduler; moves
 )
@@ -106,7 +106,7 @@ class SlotTable:
             params: vLLM's sampling parameters.
         """
         assert params.seed is not None
-        block_start = num_final // plan.block_length * plan.block_length
+        block_start, block_end = plan.blocks.bounds(plan.blocks.index_at(num_final))
         ints = {
             "prompt_len": prompt_len,
             "canvas_end": prompt_len + plan.gen_length,
@@ -117,7 +117,7 @@ class SlotTable:
             "position_first": int(plan.commit_order == "position_first"),
             "seed": _wrap_int64(params.seed),
             "block_start": prompt_len + block_start,
-            "block_masked": min(plan.block_length, plan.gen_length - block_start),
+            "block_size": block_end - block_start,
             "block_pass": 0,
             "num_final": num_final,
         }

@@ -12,7 +12,13 @@ import torch
 from vllm.v1.outputs import LogprobsLists, LogprobsTensors
 
 NUM_COLUMNS = 3
-"""Pass, confidence, entropy in nats."""
+"""Pass, log-probability in nats, entropy in nats."""
+
+NUM_SENT = NUM_COLUMNS + 1
+"""What goes to the scheduler: the same, and the entropy of the answer in this pass."""
+
+NO_PASS = -1
+"""Stands for the pass of a token that was not committed: fixed text, or a mask left out."""
 
 
 class TraceStore:
@@ -34,6 +40,11 @@ class TraceStore:
         if wanted and grow > 0:
             self._values = torch.nn.functional.pad(self._values, (0, 0, 0, grow))
 
+    def clear(self, slot: int) -> None:
+        """Mark all positions as committed in no pass."""
+        self._values[slot] = 0
+        self._values[slot, :, 0] = NO_PASS
+
     def record(
         self, values: torch.Tensor, slots: torch.Tensor, canvas_positions: torch.Tensor
     ) -> None:
@@ -41,7 +52,12 @@ class TraceStore:
         self._values[slots, canvas_positions] = values
 
     def append(
-        self, logprobs: LogprobsTensors | None, slots: torch.Tensor, first: torch.Tensor, width: int
+        self,
+        logprobs: LogprobsTensors | None,
+        slots: torch.Tensor,
+        first: torch.Tensor,
+        width: int,
+        answer_entropy: torch.Tensor | None,
     ) -> LogprobsTensors:
         """Put the trace of tokens `first` to `first + width` behind the log-probabilities.
 
@@ -50,10 +66,14 @@ class TraceStore:
             slots: [R] int64.
             first: [R] int64, canvas position of the first emitted token.
             width: positions taken for each; more than are emitted is padding.
+            answer_entropy: [R] nats; None: 0 everywhere.
         """
         offsets = torch.arange(width, device=slots.device)
         positions = (first.unsqueeze(1) + offsets).clamp(max=self._values.shape[1] - 1)
-        values = self._values[slots.unsqueeze(1), positions].reshape(-1, NUM_COLUMNS)
+        values = self._values[slots.unsqueeze(1), positions]
+        last = values.new_zeros(len(slots)) if answer_entropy is None else answer_entropy.float()
+        values = torch.cat([values, last[:, None, None].expand(-1, width, 1)], dim=2)
+        values = values.reshape(-1, NUM_SENT)
         ids = torch.zeros(values.shape, dtype=torch.int32, device=values.device)
         if logprobs is None:
             ends = [row * width for row in range(len(slots) + 1)]
@@ -68,14 +88,14 @@ def split(logprobs: LogprobsLists) -> tuple[LogprobsLists | None, np.ndarray]:
     """Take the trace from behind the log-probabilities.
 
     Returns:
-        The log-probabilities, None where there are none, and the trace, [rows, NUM_COLUMNS].
+        The log-probabilities, None where there are none, and the trace, [rows, NUM_SENT].
     """
-    trace: np.ndarray = logprobs.logprobs[:, -NUM_COLUMNS:]
-    if logprobs.logprobs.shape[1] == NUM_COLUMNS:
+    trace: np.ndarray = logprobs.logprobs[:, -NUM_SENT:]
+    if logprobs.logprobs.shape[1] == NUM_SENT:
         return None, trace
     rest = logprobs._replace(
-        logprob_token_ids=logprobs.logprob_token_ids[:, :-NUM_COLUMNS],
-        logprobs=logprobs.logprobs[:, :-NUM_COLUMNS],
+        logprob_token_ids=logprobs.logprob_token_ids[:, :-NUM_SENT],
+        logprobs=logprobs.logprobs[:, :-NUM_SENT],
     )
     return rest, trace
 
@@ -84,11 +104,11 @@ class PassClock:
     """Passes of a request from passes of its blocks: the last commit of a block is its last pass.
 
     Args:
-        block_length: positions of a block.
+        starts: canvas positions where a block starts.
     """
 
-    def __init__(self, block_length: int) -> None:
-        self._block_length = block_length
+    def __init__(self, starts: frozenset[int]) -> None:
+        self._starts = starts
         self._index = 0
         self._before = 0
         self._last = -1
@@ -101,10 +121,15 @@ class PassClock:
         """
         counted = rows.copy()
         for row in counted:
-            if self._index % self._block_length == 0:
+            if self._index in self._starts:
                 self._before += self._last + 1
                 self._last = -1
             self._last = max(self._last, int(row[0]))
-            row[0] += self._before
+            if row[0] != NO_PASS:
+                row[0] += self._before
             self._index += 1
         return counted
+
+    def leave_block(self) -> None:
+        """Count the pass that left the block: it committed nothing."""
+        self._last += 1
