@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -13,7 +14,7 @@ import pytest
 
 from recipes.pass_at_k import sandbox
 from recipes.pass_at_k.grade import MathsJudge, grader
-from recipes.pass_at_k.maths_worker import backend, final_answer
+from recipes.pass_at_k.maths_worker import backend, by_sympy, final_answer
 from recipes.pass_at_k.sandbox import PREFIXES, Limits, isolation, run_program
 from recipes.pass_at_k.settings import Grading, Task
 from recipes.pass_at_k.tasks import extract_code, load
@@ -78,13 +79,18 @@ def test_an_endless_comparison_costs_its_limit_and_no_other_answer() -> None:
         judge.close()
 
 
-def test_what_a_model_writes_is_not_evaluated_here(tmp_path: Path) -> None:
-    """sympy's parser calls eval; a file that it makes must not appear."""
-    judge = MathsJudge(LIMITS, "sympy")
+@pytest.mark.skipif(isolation() != "namespaces", reason="no namespaces here")
+def test_what_a_model_writes_is_evaluated_where_it_does_no_harm(tmp_path: Path) -> None:
+    """sympy's parser calls eval: outside the sandbox this answer makes a folder."""
     target = tmp_path / "made"
-    judge.judge("5", rf"\boxed[]\boxed{{open('{target}','w').write('x')}}")
+    judge = MathsJudge(LIMITS, "sympy")
+    made = f"__import__('os').mkdir('{target}')"
+    assert not judge.judge("5", f'\\boxed{{eval("{made}")}}').passed
+    assert not target.exists()
+    with contextlib.suppress(TypeError):
+        by_sympy("5", f'\\boxed{{eval("{made}")}}')
+    assert target.exists()
     judge.close()
-    assert isolation() != "namespaces" or not target.exists()
 
 
 def test_the_last_box_counts_and_braces_may_nest() -> None:
