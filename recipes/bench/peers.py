@@ -16,7 +16,6 @@ import platform
 import random
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -32,6 +31,7 @@ from recipes.bench.contest.messages import Cell, Failure, Order
 from recipes.bench.contest.models import SIZES, random_model
 from recipes.bench.contest.report import Result, line, results, table
 
+BUSY = 0.2  # Cores that others may use before a table says so.
 OUTPUT = Path("runs/bench")
 FIRST_PROMPT_TOKEN = 300  # Above the tokenizer's entries: no special token is among them.
 
@@ -141,7 +141,7 @@ def prompts(cell: Cell, vocabulary: int, seed: int) -> list[list[int]]:
     ]
 
 
-def free_cores(threads: int) -> tuple[list[int] | None, float]:
+def free_cores(threads: int) -> tuple[list[int], float]:
     """The cores that other processes use least, and how many cores they use in all."""
     busy = psutil.cpu_percent(interval=1.0, percpu=True)
     ranked = sorted(os.sched_getaffinity(0), key=lambda core: (busy[core], core))
@@ -164,6 +164,12 @@ def machine(options: argparse.Namespace, cores: list[int] | None, busy: float) -
     }
 
 
+def summary(about: dict[str, Any]) -> str:
+    busy = about["busy_cores"]
+    others = f"; busy machine: other processes used {busy} cores" if busy > BUSY else ""
+    return f"{about['processor']}, {about['threads']} threads, {about['date']}{others}"
+
+
 def version(checkout: Path) -> dict[str, str]:
     """The commit where it is a git checkout, and a digest of the file that is run."""
     file = next(
@@ -179,66 +185,62 @@ def version(checkout: Path) -> dict[str, str]:
     return {"generate.py": digest} | ({"commit": commit[1]} if own else {})
 
 
-def contest(
-    options: argparse.Namespace, size: str, cores: list[int] | None
-) -> Iterator[list[Round]]:
-    """Load every contender once and run cell after cell; the rounds of each."""
+def contest(options: argparse.Namespace, size: str, about: dict[str, Any]) -> Iterator[list[Round]]:
+    """Load every contender once and run cell after cell; the rounds of each.
+
+    What the contenders run on is added to `about`, which says on which cores.
+    """
     model = random_model(options.output / "models", size, options.seed).resolve()
     with ExitStack() as stack:
         children = []
         for name, setting in settings(options, model).items():
-            child = Child(name, setting, cores, options.output / f"{name}.log")
+            child = Child(name, setting, about["cores"], options.output / f"{name}.log")
             stack.callback(child.close)
             children.append(child)
         for child in children:
-            print(child.name, child.wait_until_loaded(), file=sys.stderr, flush=True)
+            about[child.name] = msgspec.to_builtins(child.wait_until_loaded())
         for cell in cells(options):
             order = Order(cell, prompts(cell, SIZES[size].vocab_size, options.seed))
             yield list(rounds(children, order, options.repeat, options.warmup))
 
 
-def report(found: list[Round], reference: str) -> list[Result]:
+def show(found: list[Round], rows: list[Result]) -> None:
     """Print a cell's rows, and what failed."""
-    rows = results(found, reference)
     for row in rows:
         print(line(row), flush=True)
-    for one in found:
-        if isinstance(one.lap, Failure):
-            print(f"{one.name} failed, {one.cell.label}: {one.lap.error}", flush=True)
-    return rows
+    for one in failures(found):
+        print(f"{one['name']} failed, {found[0].cell.label}: {one['failed']}", flush=True)
+
+
+def failures(found: list[Round]) -> list[dict[str, Any]]:
+    return [
+        {"name": one.name, "cell": msgspec.to_builtins(one.cell), "failed": one.lap.error}
+        for one in found
+        if isinstance(one.lap, Failure)
+    ]
 
 
 def main() -> None:
     options = parse()
     options.output.mkdir(parents=True, exist_ok=True)
+    reference = options.engines[0]
     cores, busy = free_cores(options.threads)
-    if options.unpinned:
-        cores = None
-    about = machine(options, cores, busy)
-    name = "-".join([*options.model, options.dtype])
-    written: list[dict[str, Any]] = []
-    rows: list[Result] = []
-    print(about)
+    about = machine(options, None if options.unpinned else cores, busy)
+    print(about, flush=True)
     for size in options.model:
-        for found in contest(options, size, cores):
-            new = report(found, options.engines[0])
+        rows: list[Result] = []
+        written: list[dict[str, Any]] = []
+        path = options.output / f"{size}-{options.dtype}"
+        for found in contest(options, size, about):
+            new = results(found, reference)
+            show(found, new)
             rows += new
-            written += [{"model": size, "result": msgspec.to_builtins(row)} for row in new]
-            written += [
-                {
-                    "model": size,
-                    "name": one.name,
-                    "cell": msgspec.to_builtins(one.cell),
-                    "failed": one.lap.error,
-                }
-                for one in found
-                if isinstance(one.lap, Failure)
-            ]
-            everything = {"machine": about, "results": written}
-            encoded = msgspec.json.format(msgspec.json.encode(everything))
-            (options.output / f"{name}.json").write_bytes(encoded + b"\n")
-            (options.output / f"{name}.md").write_text(table(rows, options.engines[0]))
-    print(f"\n{options.output / name}.json, {options.output / name}.md")
+            written += [*map(msgspec.to_builtins, new), *failures(found)]
+            encoded = msgspec.json.encode({"machine": about, "model": size, "results": written})
+            path.with_suffix(".json").write_bytes(msgspec.json.format(encoded) + b"\n")
+            caption = f"{size}, {options.dtype}; {summary(about)}\n\n"
+            path.with_suffix(".md").write_text(caption + table(rows, reference))
+        print(f"\n{path}.json, {path}.md")
 
 
 if __name__ == "__main__":

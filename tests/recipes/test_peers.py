@@ -186,13 +186,15 @@ def test_the_command_runs_checkouts_in_turn_and_writes_what_it_found(
     assert (tmp_path / "order").read_text().split() == ["LLaDA", "Fast-dLLM", "Fast-dLLM"] * 3
     found = json.loads((tmp_path / "out" / "tiny-float32.json").read_text())
     first, second, failed = found["results"]
-    assert first["result"]["passes"] == 8
-    assert second["result"]["passes"] == 9
-    assert second["result"]["same_tokens"] == pytest.approx(63 / 64)
-    assert second["result"]["same_answers"] == 0
-    assert len(second["result"]["speeds"]) == 2
+    assert first["passes"] == 8
+    assert second["passes"] == 9
+    assert second["same_tokens"] == pytest.approx(63 / 64)
+    assert second["same_answers"] == 0
+    assert len(second["speeds"]) == 2
     assert failed["failed"] == "IndexError: a batch is too much"
     assert "Fast-dLLM failed, prefix" in capsys.readouterr().out
-    table = (tmp_path / "out" / "tiny-float32.md").read_text().splitlines()
-    assert "LLaDA / it" in table[0]
-    assert len(table) == 4
+    assert found["machine"]["LLaDA"]["threads"] == found["machine"]["threads"]
+    caption, table = (tmp_path / "out" / "tiny-float32.md").read_text().split("\n\n")
+    assert caption.startswith("tiny, float32;")
+    assert "LLaDA / it" in table
+    assert len(table.splitlines()) == 4
