@@ -9,8 +9,10 @@ import math
 import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from vllm_mdlm.chains import check_chain, plan_chain
 from vllm_mdlm.errors import ParameterError
 from vllm_mdlm.params import RequestPlan, canvas_shape, decode, merge, sampler_columns
+from vllm_mdlm.samplers.base import ChainParams
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -99,7 +101,12 @@ def plan_request(params: SamplingParams, prompt_len: int, rules: ServerRules) ->
     """
     refuse_unsupported(params)
     check_numbers(params)
-    common, own = decode(merge(rules.defaults, params.extra_args or {}))
+    asked = params.extra_args or {}
+    common, own = decode(merge(rules.defaults, asked))
+    sampler, commit_order, chains = common.sampler, common.commit_order, None
+    if isinstance(own, ChainParams):
+        proposal = check_chain(common, own, params, asked)
+        sampler, commit_order, chains, own = proposal.name, "position_first", own, proposal.params()
     check_tokens(params, rules, without_eos=common.suppress_eos == "logits")
     limit, limit_name = rules.limit, rules.limit_name
     if common.cfg_scale > 0:
@@ -130,16 +137,21 @@ def plan_request(params: SamplingParams, prompt_len: int, rules: ServerRules) ->
             f"exceeds the canvas, gen_length {gen_length}; ask for at most that many",
         )
     return RequestPlan(
-        sampler=common.sampler,
+        sampler=sampler,
         sampler_params=sampler_columns(own),
         gen_length=gen_length,
         block_length=block_length,
         block_steps=block_steps,
         kv_cache=common.kv_cache,
-        commit_order=common.commit_order,
+        commit_order=commit_order,
         suppress_eos=common.suppress_eos,
         cfg_scale=common.cfg_scale,
         trace=common.trace,
+        chain=(
+            None
+            if chains is None
+            else plan_chain(common.sampler, chains, gen_length, block_length)
+        ),
     )
 
 

@@ -15,6 +15,7 @@ from vllm_mdlm.denoise.passes import PassView
 from vllm_mdlm.denoise.proposal import Proposal, Proposer
 from vllm_mdlm.denoise.slots import FLOAT, FLOAT_FIELDS, INT, MOVING, SlotTable
 from vllm_mdlm.denoise.trace import TraceStore
+from vllm_mdlm.denoise.weights import WeightStore
 from vllm_mdlm.kernels.noise import row_keys, uniform
 from vllm_mdlm.params import RequestPlan
 from vllm_mdlm.samplers.base import BlockView, Sampler
@@ -56,6 +57,7 @@ class DenoisingExecutor:
         self.propose = Proposer(slots, tokens, vocab_size)
         self.logprobs = LogprobStore(num_slots, slots.device)
         self.trace = TraceStore(num_slots, slots.device)
+        self.weights = WeightStore(num_slots, slots.device)
         self.companions = Companions(num_slots)
         self.view: PassView | None = None
         self._samplers = list(samplers().values())
@@ -80,6 +82,7 @@ class DenoisingExecutor:
         self.propose.set(slot, params, compares=compares)
         self.logprobs.set(slot, params.logprobs, plan.gen_length)
         self.trace.set(slot, bool(plan.trace), plan.gen_length)
+        self.weights.set(slot, plan.power, plan.gen_length)
         block_start = num_final // plan.block_length * plan.block_length
         if block_start < num_final:
             # The unfinished block is decided again, from masks, to the same tokens.
@@ -91,6 +94,7 @@ class DenoisingExecutor:
         self.propose.set(slot, None, compares=False)
         self.logprobs.set(slot, None, 0)
         self.trace.set(slot, False, 0)
+        self.weights.set(slot, 0.0, 0)
 
     def add_request(self, req_index: int, sampling_params: SamplingParams) -> None:
         """The model runner's hook; `add_canvas` has done the work."""
@@ -220,6 +224,11 @@ class DenoisingExecutor:
             probability = proposal.logprob[rows].exp()
             values = torch.stack([block_pass, probability, proposal.entropy[rows]], dim=1)
             self.trace.record(values, view.slots[request[rows]], canvas[rows])
+        if self.weights.wanted[view.slots_np].any():
+            rows = committed(self.weights.wanted[view.slots_np])
+            slots = view.slots[request[rows]]
+            choice = self.propose.ruled(logits[rows], view.slots_np, slots, canvas[rows])
+            self.weights.record(choice, slots, canvas[rows])
 
     def _emit(self, view: PassView, commit: torch.Tensor, input_batch: InputBatch) -> SamplerOutput:
         """Send the tokens that became final and move every request on."""
@@ -246,6 +255,8 @@ class DenoisingExecutor:
             logprobs = self.logprobs.emit(view.slots, before, width)
         if self.trace.wanted[view.slots_np].any():
             logprobs = self.trace.append(logprobs, view.slots, before, width)
+        if self.weights.wanted[view.slots_np].any():
+            logprobs = self.weights.append(logprobs, view.slots, before, width)
         spans = torch.diff(input_batch.query_start_loc[: len(first) + 1])
         return SamplerOutput(
             sampled_token_ids=all_tokens[view.slots.unsqueeze(1), positions].long(),

@@ -8,7 +8,7 @@ preemption are vLLM's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,8 @@ from vllm_mdlm.compat.requests import (
     set_span,
     write_output,
 )
+from vllm_mdlm.denoise import weights
+from vllm_mdlm.denoise.chains import Chains, Link
 from vllm_mdlm.denoise.trace import PassClock, split
 from vllm_mdlm.params import RequestPlan
 from vllm_mdlm.spans import Canvas
@@ -49,18 +51,34 @@ class SpanScheduler(Scheduler):
         self._clocks: dict[str, PassClock] = {}  # of traced requests
         self._guided_by: dict[str, str] = {}  # request id -> its companion's
         self._companion_of: dict[str, str] = {}  # and back
+        self._chains = Chains(self.max_num_running_reqs, self._queue)
 
     def add_request(self, request: Request) -> None:
-        """Give a new request its canvas, then queue it, and its companion if it is guided."""
+        """Queue a new request; if it runs chains, its candidates and never the request itself."""
         params = request.sampling_params
         assert params is not None
         assert params.extra_args is not None
         plan = RequestPlan.from_wire(params.extra_args[PLAN_KEY])
+        if plan.chain is None:
+            self._queue(request, plan)
+            return
         open_canvas(request, self._mask_token_id, plan.gen_length, plan.block_length)
+        self.requests[request.request_id] = request
+        self._chains.open(request, plan)
+
+    def _queue(self, request: Request, plan: RequestPlan, decided: Sequence[int] = ()) -> None:
+        """Give a request its canvas, then queue it, and its companion if it is guided.
+
+        Args:
+            decided: the first tokens of the canvas, whole blocks.
+        """
+        open_canvas(request, self._mask_token_id, plan.gen_length, plan.block_length)
+        for token_id in decided:
+            write_output(request, token_id)
         self._canvases[request.request_id] = Canvas(
             request.num_prompt_tokens, request.num_tokens, plan.block_length, plan.kv_cache
         )
-        self._refreshed[request.request_id] = 0
+        self._refreshed[request.request_id] = len(decided) // plan.block_length
         super().add_request(request)
         if plan.trace:
             self._clocks[request.request_id] = PassClock(plan.block_length)
@@ -106,12 +124,17 @@ class SpanScheduler(Scheduler):
     def finish_requests(
         self, request_ids: str | Iterable[str] | None, finished_status: RequestStatus
     ) -> list[Request]:
-        """Finish requests; companions end with theirs and are not finished by name."""
+        """Finish requests; companions and candidates end with theirs and are not finished by
+        name."""
         if request_ids is None:
             request_ids = list(self.requests)
         elif isinstance(request_ids, str):
             request_ids = (request_ids,)
-        own = [name for name in request_ids if name not in self._companion_of]
+        own = [
+            name
+            for name in request_ids
+            if name not in self._companion_of and not self._chains.is_candidate(name)
+        ]
         return super().finish_requests(own, finished_status)
 
     def _free_request(self, request: Request, delay_free_blocks: bool = False) -> Any:
@@ -123,6 +146,9 @@ class SpanScheduler(Scheduler):
         if companion_id is not None:
             del self._companion_of[companion_id]
             super().finish_requests(companion_id, RequestStatus.FINISHED_ABORTED)
+        candidates = self._chains.close(request.request_id)
+        if candidates:
+            super().finish_requests(candidates, RequestStatus.FINISHED_ABORTED)
         return freed
 
     def _update_after_schedule(self, scheduler_output: SchedulerOutput) -> None:
@@ -160,6 +186,7 @@ class SpanScheduler(Scheduler):
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
     ) -> dict[int, EngineCoreOutputs]:
         self._count_passes(scheduler_output, model_runner_output)
+        log_weights = self._take_weights(scheduler_output, model_runner_output)
         traces = self._take_traces(scheduler_output, model_runner_output)
         outputs = super().update_from_output(scheduler_output, model_runner_output)
         self._set_next_spans(scheduler_output)
@@ -169,10 +196,53 @@ class SpanScheduler(Scheduler):
                 if output.request_id in traces and output.new_token_ids:
                     trace = traces[output.request_id]
                     output.routed_experts = trace[: len(output.new_token_ids)]
+            if log_weights:
+                self._run_chains(client_outputs, log_weights)
             if self._trimmed:
                 client_outputs.outputs = self._end_after_text(client_outputs.outputs)
         self._trimmed.clear()
         return outputs
+
+    def _take_weights(
+        self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
+    ) -> dict[str, list[float]]:
+        """What the tokens that became final in this step weigh, by candidate."""
+        scheduled = scheduler_output.num_scheduled_tokens
+        candidates = [name for name in scheduled if self._chains.is_candidate(name)]
+        if not candidates:
+            return {}
+        assert model_runner_output.logprobs is not None
+        starts = model_runner_output.logprobs.cu_num_generated_tokens
+        assert starts is not None
+        model_runner_output.logprobs, values = weights.split(model_runner_output.logprobs)
+        found = {}
+        for name in candidates:
+            row = model_runner_output.req_id_to_index[name]
+            num_final = len(model_runner_output.sampled_token_ids[row])
+            found[name] = values[starts[row] : starts[row] + num_final].tolist()
+        return found
+
+    def _run_chains(
+        self, outputs: EngineCoreOutputs, log_weights: dict[str, list[float]]
+    ) -> None:
+        """Replace the outputs of candidates by those of the requests whose chains they end."""
+        links = []
+        for output in outputs.outputs:
+            if self._chains.is_candidate(output.request_id):
+                links.append(self._chains.take(output, log_weights[output.request_id]))
+        outputs.outputs = [one for one in outputs.outputs if one.request_id not in log_weights]
+        outputs.outputs += [self._continue(link) for link in links if link is not None]
+
+    def _continue(self, link: Link) -> EngineCoreOutput:
+        """Append the result of a chain to the answer, and start the next one."""
+        request = link.request
+        tokens, stopped = self._update_request_with_output(request, link.result.tokens)
+        output = link.output(tokens)
+        if stopped:
+            self._free_request(request)
+        else:
+            self._chains.advance(request.request_id)
+        return output
 
     def _take_traces(
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
@@ -205,11 +275,12 @@ class SpanScheduler(Scheduler):
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
     ) -> None:
         for req_id in scheduler_output.num_scheduled_tokens:
-            # The pass of a companion is a pass of its request.
+            # The pass of a companion is a pass of its request, and so is a candidate's.
             request = self.requests.get(self._companion_of.get(req_id, req_id))
             if request is None or request.is_finished():
                 continue
-            metrics = request.spec_decode_metrics
+            counting = self.requests[self._chains.counted_by(request.request_id)]
+            metrics = counting.spec_decode_metrics
             assert metrics is not None
             row = model_runner_output.req_id_to_index[req_id]
             num_final = len(model_runner_output.sampled_token_ids[row])
@@ -228,6 +299,9 @@ class SpanScheduler(Scheduler):
         """Take the tokens that became final, up to the one that ends the request."""
         params = request.sampling_params
         assert params is not None
+        end = self._chains.end_of(request.request_id)
+        if end is not None:
+            return new_token_ids, self._extend_candidate(request, new_token_ids, end)
         for index, token_id in enumerate(new_token_ids):
             write_output(request, token_id)
             if must_stop(request, self.max_model_len):
@@ -240,6 +314,17 @@ class SpanScheduler(Scheduler):
                     return new_token_ids[:index], True
                 return new_token_ids[: index + 1], True
         return new_token_ids, False
+
+    @staticmethod
+    def _extend_candidate(request: Request, new_token_ids: list[int], end: int) -> bool:
+        """Take tokens of a candidate, which ends where its chain does: what comes behind EOS
+        weighs too."""
+        for token_id in new_token_ids:
+            write_output(request, token_id)
+        complete = request.num_output_tokens >= end
+        if complete:
+            request.status = RequestStatus.FINISHED_LENGTH_CAPPED
+        return complete
 
     @staticmethod
     def _ended(output: EngineCoreOutput) -> EngineCoreOutput:

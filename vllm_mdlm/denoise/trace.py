@@ -55,13 +55,27 @@ class TraceStore:
         positions = (first.unsqueeze(1) + offsets).clamp(max=self._values.shape[1] - 1)
         values = self._values[slots.unsqueeze(1), positions].reshape(-1, NUM_COLUMNS)
         ids = torch.zeros(values.shape, dtype=torch.int32, device=values.device)
-        if logprobs is None:
-            ends = [row * width for row in range(len(slots) + 1)]
-            return LogprobsTensors(ids, values, ids[:, 0], ends)
-        return logprobs._replace(
-            logprob_token_ids=torch.cat([logprobs.logprob_token_ids, ids], dim=1),
-            logprobs=torch.cat([logprobs.logprobs, values], dim=1),
-        )
+        return append_columns(logprobs, ids, values, width)
+
+
+def append_columns(
+    logprobs: LogprobsTensors | None, ids: torch.Tensor, values: torch.Tensor, width: int
+) -> LogprobsTensors:
+    """Columns of ours behind the log-probabilities of a pass.
+
+    Args:
+        logprobs: of the same rows, or None when no request of the batch wants them.
+        ids: [rows, C] int32.
+        values: [rows, C] float32.
+        width: rows of every request.
+    """
+    if logprobs is None:
+        ends = list(range(0, len(ids) + 1, width))
+        return LogprobsTensors(ids, values, ids[:, 0], ends)
+    return logprobs._replace(
+        logprob_token_ids=torch.cat([logprobs.logprob_token_ids, ids], dim=1),
+        logprobs=torch.cat([logprobs.logprobs, values], dim=1),
+    )
 
 
 def split(logprobs: LogprobsLists) -> tuple[LogprobsLists | None, np.ndarray]:
@@ -70,14 +84,25 @@ def split(logprobs: LogprobsLists) -> tuple[LogprobsLists | None, np.ndarray]:
     Returns:
         The log-probabilities, None where there are none, and the trace, [rows, NUM_COLUMNS].
     """
-    trace: np.ndarray = logprobs.logprobs[:, -NUM_COLUMNS:]
-    if logprobs.logprobs.shape[1] == NUM_COLUMNS:
-        return None, trace
-    rest = logprobs._replace(
-        logprob_token_ids=logprobs.logprob_token_ids[:, :-NUM_COLUMNS],
-        logprobs=logprobs.logprobs[:, :-NUM_COLUMNS],
+    rest, columns = take_columns(logprobs, NUM_COLUMNS)
+    return rest, columns.logprobs
+
+
+def take_columns(
+    logprobs: LogprobsLists, count: int
+) -> tuple[LogprobsLists | None, LogprobsLists]:
+    """Take the last columns from behind the log-probabilities; None where no other is left."""
+    columns = logprobs._replace(
+        logprob_token_ids=logprobs.logprob_token_ids[:, -count:],
+        logprobs=logprobs.logprobs[:, -count:],
     )
-    return rest, trace
+    if logprobs.logprobs.shape[1] == count:
+        return None, columns
+    rest = logprobs._replace(
+        logprob_token_ids=logprobs.logprob_token_ids[:, :-count],
+        logprobs=logprobs.logprobs[:, :-count],
+    )
+    return rest, columns
 
 
 class PassClock:

@@ -64,3 +64,26 @@ def gumbel(keys: torch.Tensor, lanes: torch.Tensor) -> torch.Tensor:
     Args, Returns: as `uniform`.
     """
     return uniform(keys, lanes).log_().neg_().log_().neg_()
+
+
+_SEED_POSITION = -1  # no position of a canvas
+
+
+def wrap_int64(value: int) -> int:
+    """The answers of one request (`n`) have consecutive seeds, which may leave the range."""
+    return (value + 2**63) % 2**64 - 2**63
+
+
+def derived_seeds(seed: int, indices: range) -> list[int]:
+    """Seeds of independent noise, for what one request draws more than once.
+
+    Args:
+        seed: the request's.
+        indices: which; index 0 is the request's own noise.
+
+    Returns:
+        A signed 64-bit integer an index; `seed` itself for index 0.
+    """
+    steps = torch.tensor(indices, dtype=torch.int64)
+    keys = row_keys(torch.full_like(steps, wrap_int64(seed)), torch.full_like(steps, _SEED_POSITION), steps)
+    return [key if index else seed for index, key in zip(indices, keys.tolist(), strict=True)]
