@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 from vllm.v1.core.sched.utils import check_stop
@@ -74,7 +75,8 @@ def make_candidate(
         seed, temperature: of its noise.
     """
     assert request.sampling_params is not None
-    params = request.sampling_params.clone()
+    # Nothing inside is changed, and a request may draw thousands of candidates.
+    params = copy(request.sampling_params)
     params.extra_args = extra_args
     params.seed = seed
     params.temperature = temperature

@@ -57,6 +57,15 @@ class ChainEnd(NamedTuple):
     acceptances: int
 
 
+def acceptance(log_ratio: float) -> float:
+    """Probability of accepting a candidate.
+
+    Args:
+        log_ratio: its log-weight minus that of the current state, nats.
+    """
+    return math.exp(min(log_ratio, 0.0))
+
+
 def run_chain(log_weights: Sequence[float], uniforms: Sequence[float]) -> ChainEnd:
     """Independent Metropolis-Hastings over candidates that were all drawn beforehand.
 
@@ -69,7 +78,7 @@ def run_chain(log_weights: Sequence[float], uniforms: Sequence[float]) -> ChainE
     """
     current = acceptances = 0
     for index, uniform in enumerate(uniforms, start=1):
-        if math.log(uniform) < log_weights[index] - log_weights[current]:
+        if uniform < acceptance(log_weights[index] - log_weights[current]):
             current = index
             acceptances += 1
     return ChainEnd(current, acceptances)
