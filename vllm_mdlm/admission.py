@@ -148,9 +148,7 @@ def plan_request(params: SamplingParams, prompt_len: int, rules: ServerRules) ->
         cfg_scale=common.cfg_scale,
         trace=common.trace,
         chain=(
-            None
-            if chains is None
-            else plan_chain(common.sampler, chains, gen_length, block_length)
+            None if chains is None else plan_chain(common.sampler, chains, gen_length, block_length)
         ),
     )
 

@@ -16,7 +16,13 @@ import msgspec
 from msgspec import Meta
 
 from vllm_mdlm.errors import ParameterError
-from vllm_mdlm.samplers.base import ChainParams, SamplerParams, param_values
+from vllm_mdlm.samplers.base import (
+    ChainParams,
+    ChainSampler,
+    Sampler,
+    SamplerParams,
+    param_values,
+)
 from vllm_mdlm.samplers.registry import chain_samplers, samplers
 
 DEFAULT_BLOCK_LENGTH = 32
@@ -146,7 +152,7 @@ def decode(arguments: Mapping[str, Any]) -> tuple[CommonParams, SamplerParams | 
     common = _convert(
         {name: value for name, value in arguments.items() if name in common_names}, CommonParams
     )
-    known_samplers = {**samplers(), **chain_samplers()}
+    known_samplers: dict[str, Sampler | ChainSampler] = {**samplers(), **chain_samplers()}
     sampler = known_samplers.get(common.sampler)
     if sampler is None:
         names = ", ".join(known_samplers)

@@ -117,7 +117,7 @@ def main(count: int) -> None:
     folder = make_llada(Path(tempfile.mkdtemp()), MHA)
     law = exact_law(Llada.load(folder))
     running = Engine(folder, **ENGINE)
-    for steps in (0, STEPS):
+    for steps in (STEPS,):
         begin = time.time()
         observed = counts(running, jobs(count, steps))
         exact = law.after(steps)

@@ -65,7 +65,7 @@ def test_the_same_answer_alone_in_a_mixed_batch_and_with_little_room(
 ) -> None:
     """In room for four, candidates run one after another, and preemption restarts them."""
     running, narrow = engine("mha"), engine("mha", **LITTLE_ROOM)
-    jobs = mixed_jobs(15)
+    jobs = mixed_jobs(12)
     free, free_narrow = running.free_blocks, narrow.free_blocks
     alone = [running.run([one])[0] for one in jobs]
     assert seen(running.run(jobs)) == seen(alone)
@@ -164,14 +164,16 @@ def test_answers_follow_the_exact_law(
     assert torch.allclose(law.target @ torch.ones(64).double(), torch.ones(1).double())
 
 
-def test_an_answer_ends_at_eos_and_candidates_do_not(engine: Callable[..., Engine]) -> None:
+def test_an_answer_ends_at_eos_and_candidates_do_not(
+    engine: Callable[..., Engine], reference: Callable[[str], Llada]
+) -> None:
     """Up to EOS the answer is the one that ignores it; blocks behind are not decided."""
-    running = engine("ends_early")
+    running, eos = engine("mha"), reference("mha").eos_token_id
     rng = random.Random(0)
     prompts = [[rng.randrange(256) for _ in range(12)] for _ in range(8)]
 
     def answers(ignore_eos: bool) -> list[CompletionOutput]:
-        standard = {"ignore_eos": ignore_eos}
+        standard = {"ignore_eos": ignore_eos, "logit_bias": {eos: 3.0}}
         return running.run([chained(p, 1, standard, alpha=2.0, mh_steps=2) for p in prompts])
 
     ends = set()
@@ -182,7 +184,7 @@ def test_an_answer_ends_at_eos_and_candidates_do_not(engine: Callable[..., Engin
         assert found is not None
         assert len(found["proposals"]) == min(2, 1 + len(got.token_ids) // 8)
         assert num_passes(got) == 3 * 8 * len(found["proposals"])
-    assert "stop" in ends
+    assert ends == {"stop", "length"}
 
 
 def test_an_abort_takes_the_candidates_with_it(engine: Callable[..., Engine]) -> None:

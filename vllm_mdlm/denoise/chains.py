@@ -68,7 +68,8 @@ class Candidate:
         if not self.logprobs:
             return None
         columns = zip(*(one[:3] for one in self.logprobs), strict=True)
-        return LogprobsLists(*(np.concatenate(column)[:count] for column in columns))
+        ids, values, ranks = (np.concatenate(column)[:count] for column in columns)
+        return LogprobsLists(ids, values, ranks)
 
 
 class Link(NamedTuple):
@@ -84,7 +85,7 @@ class Link(NamedTuple):
         """What the client gets: the tokens of the result that are part of the answer."""
         request, trace = self.request, self.result.trace
         if trace is not None:
-            trace = trace[: len(tokens)] + [self.passes, 0, 0]
+            trace = trace[: len(tokens)] + np.array([self.passes, 0, 0])
         return EngineCoreOutput(
             request_id=request.request_id,
             new_token_ids=tokens,
@@ -124,8 +125,8 @@ class _Running:
         """Run the chain, all candidates being complete."""
         log_weights = [candidate.log_weight for candidate in self.candidates]
         end = run_chain(log_weights, self._uniforms(len(log_weights) - 1))
-        report = ChainReport(len(log_weights) - 1, end.acceptances, log_weights[end.index])
-        return self.candidates[end.index], report
+        report = ChainReport(len(log_weights) - 1, end.acceptances, log_weights[end.result])
+        return self.candidates[end.result], report
 
     def _uniforms(self, count: int) -> list[float]:
         steps = torch.arange(1, count + 1)

@@ -162,7 +162,6 @@ class Proposer:
             )
         return choice, rows
 
-
     def ruled(
         self,
         logits: torch.Tensor,

@@ -222,9 +222,7 @@ class SpanScheduler(Scheduler):
             found[name] = values[starts[row] : starts[row] + num_final].tolist()
         return found
 
-    def _run_chains(
-        self, outputs: EngineCoreOutputs, log_weights: dict[str, list[float]]
-    ) -> None:
+    def _run_chains(self, outputs: EngineCoreOutputs, log_weights: dict[str, list[float]]) -> None:
         """Replace the outputs of candidates by those of the requests whose chains they end."""
         links = []
         for output in outputs.outputs:

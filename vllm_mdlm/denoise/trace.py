@@ -88,9 +88,7 @@ def split(logprobs: LogprobsLists) -> tuple[LogprobsLists | None, np.ndarray]:
     return rest, columns.logprobs
 
 
-def take_columns(
-    logprobs: LogprobsLists, count: int
-) -> tuple[LogprobsLists | None, LogprobsLists]:
+def take_columns(logprobs: LogprobsLists, count: int) -> tuple[LogprobsLists | None, LogprobsLists]:
     """Take the last columns from behind the log-probabilities; None where no other is left."""
     columns = logprobs._replace(
         logprob_token_ids=logprobs.logprob_token_ids[:, -count:],

@@ -85,5 +85,7 @@ def derived_seeds(seed: int, indices: range) -> list[int]:
         A signed 64-bit integer an index; `seed` itself for index 0.
     """
     steps = torch.tensor(indices, dtype=torch.int64)
-    keys = row_keys(torch.full_like(steps, wrap_int64(seed)), torch.full_like(steps, _SEED_POSITION), steps)
+    keys = row_keys(
+        torch.full_like(steps, wrap_int64(seed)), torch.full_like(steps, _SEED_POSITION), steps
+    )
     return [key if index else seed for index, key in zip(indices, keys.tolist(), strict=True)]

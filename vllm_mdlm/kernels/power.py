@@ -23,7 +23,8 @@ def log_power_sum(logits: torch.Tensor, power: torch.Tensor) -> torch.Tensor:
     """
     result = torch.empty(len(logits), dtype=torch.float64, device=logits.device)
     scratch = Scratch(logits, _TILE, torch.float64)
-    for rows in row_tiles(*logits.shape, _TILE):
+    num_rows, num_columns = logits.shape
+    for rows in row_tiles(num_rows, num_columns, _TILE):
         tile = scratch.load(logits[rows])
         tile -= chunk_max(tile).amax(dim=1, keepdim=True)
         degree = power[rows]

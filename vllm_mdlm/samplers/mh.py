@@ -13,8 +13,9 @@ from the target alone:
 * candidate n is accepted with probability min(1, exp(w_n - w_current)).
 
 p is the law of the proposing sampler at temperature 1 with `commit_order=position_first`, after
-the request's biases and forbidden tokens. Over blocks the target of each is p(block | prefix)^alpha,
-which is not p^alpha of the whole canvas: what a block makes of later ones is ignored.
+the request's biases and forbidden tokens. Over blocks the target of each is
+p(block | prefix)^alpha, which is not p^alpha of the whole canvas: what a block makes of later ones
+is ignored.
 
 Our choices: `mh_steps`, `mh_scope` and their defaults; alpha's default is that of power sampling
 (Karan and Du 2025, arXiv 2510.14901).
@@ -53,7 +54,7 @@ class MhParams(ChainParams, frozen=True, kw_only=True):
 class ChainEnd(NamedTuple):
     """Where a chain ended."""
 
-    index: int  # of the candidate that is the result
+    result: int  # index of the candidate
     acceptances: int
 
 
