@@ -14,6 +14,7 @@ from vllm_mdlm.errors import ParameterError
 from vllm_mdlm.params import ChainPlan, CommonParams
 from vllm_mdlm.samplers.base import ChainParams, Sampler
 from vllm_mdlm.samplers.mh import MhParams
+from vllm_mdlm.samplers.mh_lookahead import MhLookaheadParams
 from vllm_mdlm.samplers.registry import chain_samplers, samplers
 
 if TYPE_CHECKING:
@@ -71,7 +72,27 @@ def check_chain(
             f"words of several tokens depend on what was sampled, and the sampler {name!r} "
             "cannot weigh them; ask for words of one token, or use logit_bias",
         )
-    return _proposal(own.proposal)
+    if isinstance(own, MhParams):
+        return _proposal(own.proposal)
+    _refuse_of_passes(common, params)
+    return samplers()["left_to_right"]
+
+
+def _refuse_of_passes(common: CommonParams, params: SamplingParams) -> None:
+    """What a chain over single tokens cannot honour: none of its passes decodes a block."""
+    asked = {
+        "kv_cache": (common.kv_cache, "exact"),
+        "trace": (common.trace, 0),
+        "logprobs": (params.logprobs, None),
+    }
+    for field, (value, neutral) in asked.items():
+        if value != neutral:
+            raise ParameterError(
+                field,
+                value,
+                f"not supported by the sampler {common.sampler!r}, which accepts tokens one by "
+                f"one; leave it out",
+            )
 
 
 def _proposal(name: str) -> Sampler:
@@ -96,6 +117,8 @@ def plan_chain(sampler: str, own: ChainParams, gen_length: int, block_length: in
         own: its parameters.
         gen_length, block_length: of the canvas.
     """
+    if isinstance(own, MhLookaheadParams):
+        return ChainPlan(sampler=sampler, alpha=own.alpha, candidates=own.candidates, length=1)
     assert isinstance(own, MhParams)
     return ChainPlan(
         sampler=sampler,

@@ -114,6 +114,7 @@ class RequestPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     cfg_scale: float
     trace: int
     chain: ChainPlan | None = None  # the request runs chains; `sampler` decodes their candidates
+    draws: int = 0  # above 0: of one pass only, which draws so many tokens at the first mask
     power: float = 0.0  # above 0: a candidate; the power of which its weight is a sum
 
     def to_wire(self) -> dict[str, Any]:

@@ -22,8 +22,8 @@ HONOURED = {
     "min_tokens": "EOS and stop tokens are forbidden at positions below it. At most `gen_length`.",
     "temperature": "0 is greedy. Above 0 a token is drawn from softmax(logits / temperature). With "
     "`mh` it must be unset or 1: `alpha` takes its place.",
-    "top_p": "Cuts the distribution that a token is drawn from. No effect at temperature 0. Refused "
-    "with `mh`.",
+    "top_p": "Cuts the distribution that a token is drawn from. No effect at temperature 0. "
+    "Refused with `mh`.",
     "top_k": "As `top_p`.",
     "min_p": "As `top_p`.",
     "seed": "Signed 64-bit integer. Unset: a fresh one for every request.",

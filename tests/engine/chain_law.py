@@ -75,14 +75,41 @@ def exact_law(network: Llada) -> Law:
     return Law(plain.exp(), log_weight, powered.softmax(0))
 
 
-def jobs(count: int, steps: int = STEPS, **own: Any) -> list[Job]:
+def lookahead_law(network: Llada, candidates: int) -> Tensor:
+    """[X] float64: the law of `mh_lookahead`, position by position; every one its own chain."""
+    network = Llada(network.config, {name: t.double() for name, t in network.weights.items()})
+
+    def masked_rows(known: tuple[int, ...]) -> Tensor:
+        canvas = [*known, *[network.mask_token_id] * (LENGTH - len(known))]
+        rows = network.logits(PROMPT + canvas)[len(PROMPT) + len(known) :]
+        return rows[:, ALLOWED].double().log_softmax(1)
+
+    def conditional(known: tuple[int, ...]) -> Tensor:
+        powered = masked_rows(known)[0] * ALPHA
+        after = [masked_rows((*known, token)) * ALPHA for token in ALLOWED]
+        scores = torch.stack([rows.logsumexp(1).sum() for rows in after])
+        return Law(powered.softmax(0), scores, powered).after(candidates - 1)
+
+    law = {(): 1.0}
+    for _ in range(LENGTH):
+        law = {
+            (*known, token): so_far * p
+            for known, so_far in law.items()
+            for token, p in zip(ALLOWED, conditional(known).tolist(), strict=True)
+        }
+    return torch.tensor(list(law.values()), dtype=torch.float64)
+
+
+def jobs(count: int, **own: Any) -> list[Job]:
     """The same request with seeds from 0."""
     return [
         job(
             PROMPT,
             LENGTH,
             standard={"temperature": 1.0, "seed": seed, "allowed_token_ids": ALLOWED},
-            **({"sampler": "mh", "alpha": ALPHA, "mh_steps": steps, "gen_length": LENGTH} | own),
+            alpha=ALPHA,
+            gen_length=LENGTH,
+            **own,
         )
         for seed in range(count)
     ]
@@ -119,7 +146,7 @@ def main(count: int) -> None:
     running = Engine(folder, **ENGINE)
     for steps in (STEPS,):
         begin = time.time()
-        observed = counts(running, jobs(count, steps))
+        observed = counts(running, jobs(count, sampler="mh", mh_steps=steps))
         exact = law.after(steps)
         statistic, freedom = chi_square(observed, exact)
         print(

@@ -46,6 +46,11 @@ def mixed_jobs(count: int) -> list[Job]:
             "trace": rng.choice([0, 1]),
         }
         standard = {"logprobs": rng.choice([None, 1]), "logit_bias": {70: 2.0}}
+        if index % 4 == 1:
+            ahead = {"sampler": "mh_lookahead", "alpha": own["alpha"], "candidates": 3}
+            standard["logprobs"] = None
+            jobs.append(chained(prompt, index, standard, **ahead, cfg_scale=own["cfg_scale"]))
+            continue
         jobs.append(chained(prompt, index, standard, **own))
     return jobs
 
@@ -155,13 +160,43 @@ def test_answers_follow_the_exact_law(
     """
     law = chain_law.exact_law(reference("mha"))
     running = engine("mha", **chain_law.ENGINE)
-    observed = chain_law.counts(running, chain_law.jobs(1200))
+    observed = chain_law.counts(
+        running, chain_law.jobs(1200, sampler="mh", mh_steps=chain_law.STEPS)
+    )
     statistic, freedom = chain_law.chi_square(observed, law.after(chain_law.STEPS))
     assert freedom >= 3
     assert statistic < chi2.ppf(1 - 1e-6, freedom)
     statistic, freedom = chain_law.chi_square(observed, law.after(0))
     assert statistic > chi2.ppf(1 - 1e-6, freedom)
     assert torch.allclose(law.target @ torch.ones(64).double(), torch.ones(1).double())
+
+
+def test_look_ahead_follows_its_law(
+    engine: Callable[..., Engine], reference: Callable[[str], Llada]
+) -> None:
+    """As above, for `mh_lookahead` with three candidates: 1200 answers, chi-square, false-alarm
+    probability 1e-6. They must fail against one candidate, which is no look-ahead."""
+    running, network = engine("mha", **chain_law.ENGINE), reference("mha")
+    jobs = chain_law.jobs(1200, sampler="mh_lookahead", candidates=3)
+    observed = chain_law.counts(running, jobs)
+    for candidates, follows in ((3, True), (1, False)):
+        law = chain_law.lookahead_law(network, candidates)
+        statistic, freedom = chain_law.chi_square(observed, law)
+        assert (statistic < chi2.ppf(1 - 1e-6, freedom)) == follows
+
+
+def test_passes_of_the_look_ahead(engine: Callable[..., Engine]) -> None:
+    """A token costs at most as many passes as it has candidates; the first of a block one more,
+    its last none."""
+    running = engine("mha")
+    for candidates in (1, 3):
+        own = {"sampler": "mh_lookahead", "candidates": candidates}
+        output = running.run([chained([4, 4], 1, **own)])[0]
+        found = trace(output)
+        assert found is not None
+        assert found["proposals"] == [candidates - 1] * 16
+        assert found["log_weight"][7] == found["log_weight"][15] == 0
+        assert 16 <= num_passes(output) <= 2 * (1 + 7 * candidates)
 
 
 def test_an_answer_ends_at_eos_and_candidates_do_not(

@@ -1,7 +1,7 @@
 """Requests that run chains: one that draws candidates and lets each be accepted or rejected.
 
 Such a request is registered with the scheduler and never in a pass. Every candidate is a request
-of its own, with the ordinary sampler `proposal`, that starts at the blocks decided so far and ends
+of its own, with the ordinary sampler `proposal`, that starts at what is decided so far and ends
 at the end of what its chain decides. So candidates run side by side where there is room and one
 after another where there is none; they share their batches with other requests, are preempted and
 guided as those are. When all of a chain have ended, the chain is run on their weights, its result
@@ -10,66 +10,21 @@ is appended to the answer, and the next chain starts.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
 import numpy as np
-import torch
 from vllm.v1.engine import EngineCoreOutput
-from vllm.v1.outputs import LogprobsLists
 
 from vllm_mdlm.admission import PLAN_KEY
 from vllm_mdlm.compat.requests import make_candidate
-from vllm_mdlm.kernels.noise import derived_seeds, row_keys, uniform, wrap_int64
-from vllm_mdlm.params import ChainPlan, RequestPlan
+from vllm_mdlm.denoise.peeks import Peek
+from vllm_mdlm.denoise.runs import Candidate, LookaheadRun, Run
+from vllm_mdlm.params import RequestPlan
 from vllm_mdlm.results import ChainReport, pack
-from vllm_mdlm.samplers.mh import run_chain
 
 if TYPE_CHECKING:
     from vllm.v1.request import Request
-
-# Lane of the noise that accepts candidates; token ids are lanes too, and so is what chooses
-# positions.
-ACCEPTANCE_LANE = 1 << 41
-
-
-class Candidate:
-    """What a candidate has brought so far."""
-
-    def __init__(self) -> None:
-        self.tokens: list[int] = []
-        self.weights: list[float] = []
-        self.traces: list[np.ndarray] = []
-        self.logprobs: list[LogprobsLists] = []
-
-    def take(self, output: EngineCoreOutput, weights: Sequence[float]) -> None:
-        """Note the tokens of one output, and what came with them."""
-        self.tokens += output.new_token_ids
-        self.weights += weights
-        if output.routed_experts is not None:
-            self.traces.append(output.routed_experts)
-        if output.new_logprobs is not None:
-            self.logprobs.append(output.new_logprobs)
-
-    @property
-    def log_weight(self) -> float:
-        """Nats; the same in whatever pieces the tokens came."""
-        return math.fsum(self.weights)
-
-    @property
-    def trace(self) -> np.ndarray | None:
-        """[tokens, 3], the pass counted from the start of the candidate."""
-        return np.concatenate(self.traces) if self.traces else None
-
-    def top_logprobs(self, count: int) -> LogprobsLists | None:
-        """Of the first `count` tokens."""
-        if not self.logprobs:
-            return None
-        columns = zip(*(one[:3] for one in self.logprobs), strict=True)
-        ids, values, ranks = (np.concatenate(column)[:count] for column in columns)
-        return LogprobsLists(ids, values, ranks)
 
 
 class Link(NamedTuple):
@@ -100,43 +55,6 @@ class Link(NamedTuple):
         )
 
 
-class _Running:
-    """A request and its chain."""
-
-    def __init__(self, request: Request, plan: RequestPlan) -> None:
-        assert plan.chain is not None
-        self.request = request
-        self.plan = plan
-        self.chain: ChainPlan = plan.chain
-        self.seed = wrap_int64(request.sampling_params.seed)  # type: ignore[union-attr, arg-type]
-        self.seeds = derived_seeds(self.seed, range(self.chain.candidates))
-        self.first: EngineCoreOutput | None = None
-        self.passes = 0
-        self.begin()
-
-    def begin(self) -> None:
-        """A chain at the first position that is not decided."""
-        self.start = self.request.num_output_tokens
-        self.end = min(self.start + self.chain.length, self.plan.gen_length)
-        self.candidates: list[Candidate] = []
-        self.unfinished: dict[str, Candidate] = {}
-
-    def result(self) -> tuple[Candidate, ChainReport]:
-        """Run the chain, all candidates being complete."""
-        log_weights = [candidate.log_weight for candidate in self.candidates]
-        end = run_chain(log_weights, self._uniforms(len(log_weights) - 1))
-        report = ChainReport(len(log_weights) - 1, end.acceptances, log_weights[end.result])
-        return self.candidates[end.result], report
-
-    def _uniforms(self, count: int) -> list[float]:
-        steps = torch.arange(1, count + 1)
-        keys = row_keys(
-            torch.full_like(steps, self.seed), torch.full_like(steps, self.start), steps
-        )
-        numbers: list[float] = uniform(keys, torch.tensor([ACCEPTANCE_LANE]))[:, 0].tolist()
-        return numbers
-
-
 class Chains:
     """Every request that runs chains.
 
@@ -148,12 +66,14 @@ class Chains:
     def __init__(self, most: int, queue: Callable[[Request, RequestPlan, list[int]], None]) -> None:
         self._most = most
         self._queue = queue
-        self._running: dict[str, _Running] = {}
-        self._runs: dict[str, _Running] = {}  # candidate -> whose it is
+        self._running: dict[str, Run] = {}
+        self._runs: dict[str, Run] = {}  # candidate -> whose it is
 
     def open(self, request: Request, plan: RequestPlan) -> None:
         """Start the first chain of a request."""
-        running = self._running[request.request_id] = _Running(request, plan)
+        assert plan.chain is not None
+        kind = LookaheadRun if plan.chain.sampler == "mh_lookahead" else Run
+        running = self._running[request.request_id] = kind(request, plan)
         self._fill(running)
 
     def close(self, request_id: str) -> list[str]:
@@ -183,20 +103,43 @@ class Chains:
         running = self._runs.get(request_id)
         return None if running is None else running.end
 
-    def take(self, output: EngineCoreOutput, weights: Sequence[float]) -> Link | None:
+    def draws_of(self, request_id: str) -> int:
+        """Tokens that a peek draws; 0 for other requests."""
+        running = self._runs.get(request_id)
+        return running.chain.candidates if isinstance(running, LookaheadRun) else 0
+
+    def take(
+        self, output: EngineCoreOutput, weights: Sequence[float], peek: Peek | None
+    ) -> Link | None:
         """Note what a candidate brought; the result of its chain if it was the last one."""
         name = output.request_id
         running = self._runs[name]
-        running.unfinished[name].take(output, weights)
-        if running.first is None and running.start == 0:
-            running.first = output
+        running.unfinished[name].take(output, weights, peek)
+        running.first = running.first or output
         if output.finish_reason is None:
             return None
         del self._runs[name], running.unfinished[name]
+        return self._proceed(running)
+
+    def advance(self, request_id: str) -> Link | None:
+        """Start the next chain, the result of the last one being part of the answer.
+
+        Returns:
+            Its result, if it needs no candidate.
+        """
+        running = self._running[request_id]
+        running.begin()
+        return self._proceed(running)
+
+    def _proceed(self, running: Run) -> Link | None:
         self._fill(running)
         if running.unfinished:
             return None
-        result, report = running.result()
+        found = running.result()
+        if found is None:
+            self._fill(running)
+            return None
+        result, report = found
         first = running.first if running.start == 0 else None
         link = Link(running.request, result, report, first, running.passes)
         trace = result.trace
@@ -204,27 +147,19 @@ class Chains:
             running.passes += int(trace[:, 0].max()) + 1
         return link
 
-    def advance(self, request_id: str) -> None:
-        """Start the next chain, the result of the last one being part of the answer."""
-        running = self._running[request_id]
-        running.begin()
-        self._fill(running)
-
-    def _fill(self, running: _Running) -> None:
+    def _fill(self, running: Run) -> None:
         """Queue candidates of the chain as long as there are any and they may run."""
-        request, chain = running.request, running.chain
-        plan = msgspec.structs.replace(running.plan, chain=None, power=chain.alpha)
-        decided = list(request.output_token_ids)
-        while len(running.unfinished) < self._most and len(running.candidates) < chain.candidates:
-            index = len(running.candidates)
+        while len(running.unfinished) < self._most:
+            start = running.next_candidate()
+            if start is None:
+                return
             candidate = make_candidate(
-                request,
-                f"{request.request_id}#candidate-{running.start}-{index}",
-                {PLAN_KEY: plan.to_wire()},
-                running.seeds[index],
-                1 / chain.alpha,
+                running.request,
+                start.name,
+                {PLAN_KEY: start.plan.to_wire()},
+                start.seed,
+                1 / running.chain.alpha,
             )
-            running.candidates.append(Candidate())
-            running.unfinished[candidate.request_id] = running.candidates[-1]
-            self._runs[candidate.request_id] = running
-            self._queue(candidate, plan, decided)
+            running.unfinished[start.name] = start.candidate
+            self._runs[start.name] = running
+            self._queue(candidate, start.plan, start.known)

@@ -12,7 +12,8 @@ from vllm.v1.worker.gpu.sample.output import SamplerOutput
 from vllm_mdlm.denoise.guidance import Companions, guide
 from vllm_mdlm.denoise.logprobs import LogprobStore
 from vllm_mdlm.denoise.passes import PassView
-from vllm_mdlm.denoise.proposal import Proposal, Proposer
+from vllm_mdlm.denoise.peeks import Peeks
+from vllm_mdlm.denoise.proposal import Proposal, Proposer, rows_of
 from vllm_mdlm.denoise.slots import FLOAT, FLOAT_FIELDS, INT, MOVING, SlotTable
 from vllm_mdlm.denoise.trace import TraceStore
 from vllm_mdlm.denoise.weights import WeightStore
@@ -58,6 +59,7 @@ class DenoisingExecutor:
         self.logprobs = LogprobStore(num_slots, slots.device)
         self.trace = TraceStore(num_slots, slots.device)
         self.weights = WeightStore(num_slots, slots.device)
+        self.peeks = Peeks(num_slots)
         self.companions = Companions(num_slots)
         self.view: PassView | None = None
         self._samplers = list(samplers().values())
@@ -83,8 +85,9 @@ class DenoisingExecutor:
         self.logprobs.set(slot, params.logprobs, plan.gen_length)
         self.trace.set(slot, bool(plan.trace), plan.gen_length)
         self.weights.set(slot, plan.power, plan.gen_length)
+        self.peeks.set(slot, plan.draws)
         block_start = num_final // plan.block_length * plan.block_length
-        if block_start < num_final:
+        if block_start < num_final and not plan.draws:
             # The unfinished block is decided again, from masks, to the same tokens.
             self._resets.append((slot, prompt_len + block_start, prompt_len + num_final))
 
@@ -95,6 +98,7 @@ class DenoisingExecutor:
         self.logprobs.set(slot, None, 0)
         self.trace.set(slot, False, 0)
         self.weights.set(slot, 0.0, 0)
+        self.peeks.set(slot, 0)
 
     def add_request(self, req_index: int, sampling_params: SamplingParams) -> None:
         """The model runner's hook; `add_canvas` has done the work."""
@@ -229,6 +233,34 @@ class DenoisingExecutor:
             slots = view.slots[request[rows]]
             choice = self.propose.ruled(logits[rows], view.slots_np, slots, canvas[rows])
             self.weights.record(choice, slots, canvas[rows])
+        self._peek(view, chosen, logits, request, canvas)
+
+    def _peek(
+        self,
+        view: PassView,
+        chosen: torch.Tensor,
+        logits: torch.Tensor,
+        request: torch.Tensor,
+        canvas: torch.Tensor,
+    ) -> None:
+        """Score the canvas of every peek of the batch, and draw at its first mask."""
+        if not self.peeks.any(view.slots_np):
+            return
+        rows = rows_of(self.peeks.draws[view.slots_np] > 0, request)
+        slots = view.slots[request[rows]]
+        choice = self.propose.ruled(logits[rows], view.slots_np, slots, canvas[rows])
+        temperature = self.slots.floats[slots, FLOAT["temperature"]]
+        self.peeks.score(choice, temperature, request[rows], len(view.slots))
+        first = chosen[rows].nonzero().squeeze(1)
+        seeds = view.ints[request[rows[first]], INT["seed"]]
+        self.peeks.draw(
+            choice[first],
+            temperature[first],
+            seeds,
+            canvas[rows[first]],
+            request[rows[first]],
+            self.tokens.mask,
+        )
 
     def _emit(self, view: PassView, commit: torch.Tensor, input_batch: InputBatch) -> SamplerOutput:
         """Send the tokens that became final and move every request on."""
@@ -257,6 +289,8 @@ class DenoisingExecutor:
             logprobs = self.trace.append(logprobs, view.slots, before, width)
         if self.weights.wanted[view.slots_np].any():
             logprobs = self.weights.append(logprobs, view.slots, before, width)
+        if self.peeks.any(view.slots_np):
+            logprobs = self.peeks.append(logprobs, len(view.slots), width)
         spans = torch.diff(input_batch.query_start_loc[: len(first) + 1])
         return SamplerOutput(
             sampled_token_ids=all_tokens[view.slots.unsqueeze(1), positions].long(),

@@ -26,8 +26,9 @@ from vllm_mdlm.compat.requests import (
     set_span,
     write_output,
 )
-from vllm_mdlm.denoise import weights
+from vllm_mdlm.denoise import peeks, weights
 from vllm_mdlm.denoise.chains import Chains, Link
+from vllm_mdlm.denoise.peeks import Peek
 from vllm_mdlm.denoise.trace import PassClock, split
 from vllm_mdlm.params import RequestPlan
 from vllm_mdlm.spans import Canvas
@@ -70,7 +71,7 @@ class SpanScheduler(Scheduler):
         """Give a request its canvas, then queue it, and its companion if it is guided.
 
         Args:
-            decided: the first tokens of the canvas, whole blocks.
+            decided: the first tokens of the canvas.
         """
         open_canvas(request, self._mask_token_id, plan.gen_length, plan.block_length)
         for token_id in decided:
@@ -186,6 +187,7 @@ class SpanScheduler(Scheduler):
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
     ) -> dict[int, EngineCoreOutputs]:
         self._count_passes(scheduler_output, model_runner_output)
+        seen = self._take_peeks(scheduler_output, model_runner_output)
         log_weights = self._take_weights(scheduler_output, model_runner_output)
         traces = self._take_traces(scheduler_output, model_runner_output)
         outputs = super().update_from_output(scheduler_output, model_runner_output)
@@ -197,11 +199,32 @@ class SpanScheduler(Scheduler):
                     trace = traces[output.request_id]
                     output.routed_experts = trace[: len(output.new_token_ids)]
             if log_weights:
-                self._run_chains(client_outputs, log_weights)
+                self._run_chains(client_outputs, log_weights, seen)
             if self._trimmed:
                 client_outputs.outputs = self._end_after_text(client_outputs.outputs)
         self._trimmed.clear()
         return outputs
+
+    def _take_peeks(
+        self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
+    ) -> dict[str, Peek]:
+        """What the peeks of this step saw, by candidate."""
+        scheduled = scheduler_output.num_scheduled_tokens
+        draws = {name: self._chains.draws_of(name) for name in scheduled}
+        if not any(draws.values()):
+            return {}
+        assert model_runner_output.logprobs is not None
+        starts = model_runner_output.logprobs.cu_num_generated_tokens
+        assert starts is not None
+        rows = {
+            name: starts[model_runner_output.req_id_to_index[name]]
+            for name, count in draws.items()
+            if count
+        }
+        model_runner_output.logprobs, found = peeks.split(
+            model_runner_output.logprobs, {row: draws[name] for name, row in rows.items()}
+        )
+        return {name: found[row] for name, row in rows.items()}
 
     def _take_weights(
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
@@ -222,25 +245,39 @@ class SpanScheduler(Scheduler):
             found[name] = values[starts[row] : starts[row] + num_final].tolist()
         return found
 
-    def _run_chains(self, outputs: EngineCoreOutputs, log_weights: dict[str, list[float]]) -> None:
+    def _run_chains(
+        self,
+        outputs: EngineCoreOutputs,
+        log_weights: dict[str, list[float]],
+        found: dict[str, Peek],
+    ) -> None:
         """Replace the outputs of candidates by those of the requests whose chains they end."""
-        links = []
+        kept = []
         for output in outputs.outputs:
-            if self._chains.is_candidate(output.request_id):
-                links.append(self._chains.take(output, log_weights[output.request_id]))
-        outputs.outputs = [one for one in outputs.outputs if one.request_id not in log_weights]
-        outputs.outputs += [self._continue(link) for link in links if link is not None]
+            name = output.request_id
+            if not self._chains.is_candidate(name):
+                kept.append(output)
+                continue
+            link = self._chains.take(output, log_weights[name], found.get(name))
+            while link is not None:
+                following, sent = self._continue(link)
+                kept.append(sent)
+                link = following
+        outputs.outputs = kept
 
-    def _continue(self, link: Link) -> EngineCoreOutput:
-        """Append the result of a chain to the answer, and start the next one."""
+    def _continue(self, link: Link) -> tuple[Link | None, EngineCoreOutput]:
+        """Append the result of a chain to the answer, and start the next one.
+
+        Returns:
+            The result of the next one if it has one at once, and what to send.
+        """
         request = link.request
         tokens, stopped = self._update_request_with_output(request, link.result.tokens)
         output = link.output(tokens)
         if stopped:
             self._free_request(request)
-        else:
-            self._chains.advance(request.request_id)
-        return output
+            return None, output
+        return self._chains.advance(request.request_id), output
 
     def _take_traces(
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput

@@ -74,18 +74,22 @@ def wrap_int64(value: int) -> int:
     return (value + 2**63) % 2**64 - 2**63
 
 
-def derived_seeds(seed: int, indices: range) -> list[int]:
+def derived_keys(seeds: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """Seeds of independent noise, for what one request draws more than once.
 
     Args:
-        seed: the request's.
-        indices: which; index 0 is the request's own noise.
+        seeds: [N] int64, the requests'.
+        index: [N] int64, which; 0 is the request's own noise.
 
     Returns:
-        A signed 64-bit integer an index; `seed` itself for index 0.
+        [N] int64; the seed itself for index 0.
     """
-    steps = torch.tensor(indices, dtype=torch.int64)
-    keys = row_keys(
-        torch.full_like(steps, wrap_int64(seed)), torch.full_like(steps, _SEED_POSITION), steps
-    )
-    return [key if index else seed for index, key in zip(indices, keys.tolist(), strict=True)]
+    keys = row_keys(seeds, torch.full_like(seeds, _SEED_POSITION), index)
+    return torch.where(index == 0, seeds, keys)
+
+
+def derived_seeds(seed: int, indices: range) -> list[int]:
+    """`derived_keys` of one seed, of any size, as integers."""
+    index = torch.tensor(indices, dtype=torch.int64)
+    found: list[int] = derived_keys(torch.full_like(index, wrap_int64(seed)), index).tolist()
+    return found

@@ -47,13 +47,6 @@ class ChainParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "are drawn at temperature 1 / alpha.",
         ),
     ] = 4.0
-    proposal: Annotated[
-        str,
-        Meta(
-            description="The sampler that chooses the positions of a candidate, with its default "
-            "parameters. One that reads the canvas only: no noise, no memory."
-        ),
-    ] = "left_to_right"
 
 
 class ChainSampler(NamedTuple):

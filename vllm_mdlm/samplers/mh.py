@@ -49,6 +49,13 @@ class MhParams(ChainParams, frozen=True, kw_only=True):
         Literal["block", "sequence"],
         Meta(description="What a candidate is: a block, given the blocks before it; the canvas."),
     ] = "block"
+    proposal: Annotated[
+        str,
+        Meta(
+            description="The sampler that chooses the positions of a candidate, with its default "
+            "parameters. One that reads the canvas only: no noise, no memory."
+        ),
+    ] = "left_to_right"
 
 
 class ChainEnd(NamedTuple):

@@ -27,7 +27,7 @@ BUILT_IN = (
     "klass",
 )
 
-CHAINS = ("mh",)
+CHAINS = ("mh", "mh_lookahead")
 """Samplers that run chains: their candidates are decoded by one of the others."""
 
 
