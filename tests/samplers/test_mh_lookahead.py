@@ -40,7 +40,7 @@ def test_a_long_chain_reaches_the_corrected_law() -> None:
     """Over candidates from q, weighed by the mean field: 4000 chains of 12, by plain draws.
 
     Each frequency within 5.5 standard deviations, a false alarm of 4e-8 for each of three."""
-    target, q, ahead = first_position(JointTable.random(seed=4))
+    _target, q, ahead = first_position(JointTable.random(seed=4))
     scores = (ahead / q).log()
     generator = torch.Generator().manual_seed(0)
     tokens = q.expand(4000, -1).multinomial(12, replacement=True, generator=generator)
