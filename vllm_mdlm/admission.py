@@ -9,6 +9,7 @@ import math
 import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from vllm_mdlm.chains import check_chain, plan_chain
 from vllm_mdlm.errors import ParameterError
 from vllm_mdlm.params import (
     CommonParams,
@@ -20,6 +21,7 @@ from vllm_mdlm.params import (
     sampler_columns,
     template_shape,
 )
+from vllm_mdlm.samplers.base import ChainParams
 from vllm_mdlm.templates import Encode, parse_template
 
 if TYPE_CHECKING:
@@ -115,8 +117,13 @@ def plan_request(
     """
     refuse_unsupported(params)
     check_numbers(params)
-    common, own = decode(merge(rules.defaults, params.extra_args or {}))
+    asked = params.extra_args or {}
+    common, own = decode(merge(rules.defaults, asked))
     template = _template_of(params, common, rules, encode)
+    sampler, commit_order, chains = common.sampler, common.commit_order, None
+    if isinstance(own, ChainParams):
+        proposal = check_chain(common, own, params, asked)
+        sampler, commit_order, chains, own = proposal.name, "position_first", own, proposal.params()
     check_tokens(params, rules, without_eos=common.suppress_eos == "logits")
     limit, limit_name = rules.limit, rules.limit_name
     if common.cfg_scale > 0:
@@ -151,17 +158,20 @@ def plan_request(
             f"exceeds the canvas, gen_length {gen_length}; ask for at most that many",
         )
     return RequestPlan(
-        sampler=common.sampler,
+        sampler=sampler,
         sampler_params=sampler_columns(own),
         gen_length=gen_length,
         block_length=block_length,
         block_steps=block_steps,
         kv_cache=common.kv_cache,
-        commit_order=common.commit_order,
+        commit_order=commit_order,
         suppress_eos=common.suppress_eos,
         cfg_scale=common.cfg_scale,
         trace=common.trace,
         template=None if template is None else template.plan,
+        chain=(
+            None if chains is None else plan_chain(common.sampler, chains, gen_length, block_length)
+        ),
     )
 
 

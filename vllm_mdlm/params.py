@@ -16,8 +16,14 @@ import msgspec
 from msgspec import Meta
 
 from vllm_mdlm.errors import ParameterError
-from vllm_mdlm.samplers.base import SamplerParams, param_values
-from vllm_mdlm.samplers.registry import samplers
+from vllm_mdlm.samplers.base import (
+    ChainParams,
+    ChainSampler,
+    Sampler,
+    SamplerParams,
+    param_values,
+)
+from vllm_mdlm.samplers.registry import chain_samplers, samplers
 from vllm_mdlm.spans import Blocks
 from vllm_mdlm.templates import Decoding, Template, TemplatePlan, plan_template
 
@@ -116,6 +122,15 @@ WITH_TARGETS = frozenset({"template", "answer", "kv_cache", "cfg_scale", "trace"
 """Parameters that mean something when a template's targets are scored."""
 
 
+class ChainPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a request asks of its chains."""
+
+    sampler: str  # the one that runs them
+    alpha: float  # power of the target
+    candidates: int  # of every chain, the first included
+    length: int  # canvas positions that a chain decides
+
+
 class RequestPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the engine executes: every choice made, every default filled in."""
 
@@ -130,6 +145,9 @@ class RequestPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     cfg_scale: float
     trace: int
     template: TemplatePlan | None = None
+    chain: ChainPlan | None = None  # the request runs chains; `sampler` decodes their candidates
+    draws: int = 0  # above 0: of one pass only, which draws so many tokens at the first mask
+    power: float = 0.0  # above 0: a candidate; the power of which its weight is a sum
 
     @property
     def blocks(self) -> Blocks:
@@ -156,10 +174,11 @@ def parameter_names() -> frozenset[str]:
     """Names of every parameter, of requests and of samplers."""
     structs: list[type[msgspec.Struct]] = [CommonParams]
     structs += [sampler.params for sampler in samplers().values()]
+    structs += [sampler.params for sampler in chain_samplers().values()]
     return frozenset(field.name for kind in structs for field in _fields(kind))
 
 
-def decode(arguments: Mapping[str, Any]) -> tuple[CommonParams, SamplerParams]:
+def decode(arguments: Mapping[str, Any]) -> tuple[CommonParams, SamplerParams | ChainParams]:
     """Decode a request's arguments.
 
     Args:
@@ -172,9 +191,11 @@ def decode(arguments: Mapping[str, Any]) -> tuple[CommonParams, SamplerParams]:
     common = _convert(
         {name: value for name, value in arguments.items() if name in common_names}, CommonParams
     )
-    sampler = samplers().get(common.sampler)
+    known_samplers: dict[str, Sampler | ChainSampler] = {**samplers(), **chain_samplers()}
+    sampler = known_samplers.get(common.sampler)
     if sampler is None:
-        raise ParameterError("sampler", common.sampler, f"choose one of {', '.join(samplers())}")
+        names = ", ".join(known_samplers)
+        raise ParameterError("sampler", common.sampler, f"choose one of {names}")
     own = {name: value for name, value in arguments.items() if name not in common_names}
     own_names = {field.name for field in _fields(sampler.params)}
     for name, value in own.items():

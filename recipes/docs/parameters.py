@@ -12,7 +12,7 @@ from msgspec import inspect
 
 from vllm_mdlm.admission import DEFAULTS_KEY, NOT_HONOURED
 from vllm_mdlm.params import CommonParams
-from vllm_mdlm.samplers.registry import BUILT_IN, samplers
+from vllm_mdlm.samplers.registry import BUILT_IN, chain_samplers, samplers
 
 HONOURED = {
     "max_tokens": "Most tokens of an answer. It shapes the canvas where `gen_length` is unset. One "
@@ -20,8 +20,10 @@ HONOURED = {
     "request's `gen_length`; without that 256 in chat, or the `canvas_length` of config.json; 16 "
     "in completions and offline, vLLM's default.",
     "min_tokens": "EOS and stop tokens are forbidden at positions below it. At most `gen_length`.",
-    "temperature": "0 is greedy. Above 0 a token is drawn from softmax(logits / temperature).",
-    "top_p": "Cuts the distribution that a token is drawn from. No effect at temperature 0.",
+    "temperature": "0 is greedy. Above 0 a token is drawn from softmax(logits / temperature). With "
+    "`mh` it must be unset or 1: `alpha` takes its place.",
+    "top_p": "Cuts the distribution that a token is drawn from. No effect at temperature 0. "
+    "Refused with `mh`.",
     "top_k": "As `top_p`.",
     "min_p": "As `top_p`.",
     "seed": "Signed 64-bit integer. Unset: a fresh one for every request.",
@@ -130,6 +132,11 @@ def page() -> Iterator[str]:
         (f"`{name}`", *cells_of(field))
         for name in BUILT_IN
         for field in fields(samplers()[name].params)
+    ]
+    own += [
+        (f"`{name}`", *cells_of(field))
+        for name, sampler in chain_samplers().items()
+        for field in fields(sampler.params)
     ]
     yield from table(("sampler", *header), own)
     without = [f"`{name}`" for name in BUILT_IN if not fields(samplers()[name].params)]

@@ -12,6 +12,28 @@ def own(**arguments: Any) -> dict[str, Any]:
     return {"vllm_xargs": arguments}
 
 
+MH: list[tuple[str, Any]] = [
+    ("alpha", 0),
+    ("alpha", -1.0),
+    ("alpha", 1001),
+    ("alpha", "4"),
+    ("alpha", NAN),
+    ("mh_steps", -1),
+    ("mh_steps", 1.5),
+    ("mh_steps", 10**6),
+    ("mh_scope", "canvas"),
+    ("mh_scope", 1),
+    ("proposal", "nope"),
+    ("proposal", "mh"),
+    ("proposal", "random"),
+    ("proposal", "klass"),
+    ("proposal", 1),
+    ("threshold", 0.5),
+    ("commit_order", "sample_first"),
+    ("suppress_eos", "confidence"),
+]
+"""Values that the sampler `mh` refuses."""
+
 OWN_PARAMETERS: list[tuple[str, dict[str, Any]]] = [
     ("sampler", own(sampler="nope")),
     ("sampler", own(sampler="")),
@@ -59,6 +81,23 @@ OWN_PARAMETERS: list[tuple[str, dict[str, Any]]] = [
     ("trace", own(trace=0.5)),
     ("vllm_xargs", {"vllm_xargs": "sampler"}),
     ("vllm_xargs", {"vllm_xargs": [1]}),
+    *[(name, own(sampler="mh", **{name: value})) for name, value in MH],
+    ("temperature", {"temperature": 0} | own(sampler="mh")),
+    ("temperature", {"temperature": 0.7} | own(sampler="mh")),
+    ("top_p", {"top_p": 0.9} | own(sampler="mh")),
+    ("top_k", {"top_k": 5} | own(sampler="mh")),
+    ("min_p", {"min_p": 0.1} | own(sampler="mh")),
+    ("bad_words", {"bad_words": ["a longer one"]} | own(sampler="mh")),
+    ("candidates", own(sampler="mh_lookahead", candidates=0)),
+    ("candidates", own(sampler="mh_lookahead", candidates=10**4)),
+    ("alpha", own(sampler="mh_lookahead", alpha=0)),
+    ("proposal", own(sampler="mh_lookahead", proposal="entropy")),
+    ("kv_cache", own(sampler="mh_lookahead", kv_cache="dual")),
+    ("trace", own(sampler="mh_lookahead", trace=1)),
+    ("commit_order", own(sampler="mh_lookahead", commit_order="sample_first")),
+    ("temperature", {"temperature": 0} | own(sampler="mh_lookahead")),
+    ("alpha", own(alpha=2.0)),
+    ("proposal", own(proposal="entropy")),
     # Beside the standard parameters these would be ignored.
     ("sampler", {"sampler": "random"}),
     ("block_length", {"block_length": 4}),

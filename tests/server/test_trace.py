@@ -56,3 +56,44 @@ def test_guidance_doubles_the_passes(client: openai.OpenAI) -> None:
     assert plain.usage is not None
     assert guided.usage is not None
     assert guided.usage.forward_passes >= 2 * 8  # type: ignore[attr-defined]
+
+
+def test_chains_report_themselves(client: openai.OpenAI) -> None:
+    """Proposals, acceptances and log-weight, block by block; streamed and not, the same answer.
+
+    The defaults of a chat request are accepted: no temperature is sent."""
+    options: dict[str, Any] = {
+        "model": MODEL,
+        "max_tokens": 16,
+        "seed": 3,
+        "messages": [{"role": "user", "content": "Hello"}],
+        "extra_body": {
+            "ignore_eos": True,
+            "vllm_xargs": {"sampler": "mh", "alpha": 2.0, "mh_steps": 3},
+        },
+    }
+    whole = client.chat.completions.create(**options)
+    found: Any = whole.choices[0].trace  # type: ignore[attr-defined]
+    assert found["proposals"] == [3, 3]
+    assert all(0 <= accepted <= 3 for accepted in found["acceptances"])
+    assert all(weight < 0 for weight in found["log_weight"])
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens == 16
+    assert whole.usage.forward_passes == 4 * 16  # type: ignore[attr-defined]
+    events: list[Any] = list(
+        client.chat.completions.create(
+            stream=True, stream_options={"include_usage": True}, **options
+        )
+    )
+    assert events[-1].traces["0"]["acceptances"] == found["acceptances"]
+    assert events[-1].usage.forward_passes == 4 * 16
+    text = "".join(event.choices[0].delta.content or "" for event in events[:-1])
+    assert text == whole.choices[0].message.content
+    stop = text[12:14]
+    stopped = client.chat.completions.create(stop=stop, n=2, **options)
+    first: Any = stopped.choices[0]
+    assert first.message.content == text[: text.index(stop)]
+    blocks = len(first.trace["proposals"])
+    assert first.trace["acceptances"] == found["acceptances"][:blocks]
+    assert "forward_pass" not in first.trace
+    assert stopped.choices[1].trace["proposals"]  # type: ignore[attr-defined]

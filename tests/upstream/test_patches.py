@@ -22,6 +22,7 @@ NO_SHIMS = {
     "registration.register_config": "registers with transformers, in public; vLLM reads that",
     "registration.serves_our_model": "decides whether a shim acts",
     "registration.load_tokenizer": "calls vLLM and changes nothing there",
+    "requests.make_candidate": "builds a request of ours for a chain and changes nothing of vLLM",
     "requests.make_companion": "builds a request of ours for guidance and changes nothing of vLLM",
     "wrapping.wrap": "installs shims",
 }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import copy
+from typing import Any
+
 from vllm.v1.core.sched.utils import check_stop
 from vllm.v1.metrics.stats import RequestSpecDecodeMetrics
 from vllm.v1.request import Request
@@ -51,6 +54,35 @@ def make_companion(request: Request, mask_token_id: int) -> Request:
     return Request(
         request_id=companion_id(request.request_id),
         prompt_token_ids=[mask_token_id] * request.num_prompt_tokens,
+        sampling_params=params,
+        pooling_params=None,
+        client_index=request.client_index,
+        arrival_time=request.arrival_time,
+        lora_request=request.lora_request,
+        priority=request.priority,
+    )
+
+
+def make_candidate(
+    request: Request, name: str, extra_args: dict[str, Any], seed: int, temperature: float
+) -> Request:
+    """A request that decodes a candidate of another one's chain.
+
+    Args:
+        request: the one that runs the chain.
+        name: request id of the candidate.
+        extra_args: the candidate's.
+        seed, temperature: of its noise.
+    """
+    assert request.sampling_params is not None
+    # Nothing inside is changed, and a request may draw thousands of candidates.
+    params = copy(request.sampling_params)
+    params.extra_args = extra_args
+    params.seed = seed
+    params.temperature = temperature
+    return Request(
+        request_id=name,
+        prompt_token_ids=request.prompt_token_ids,
         sampling_params=params,
         pooling_params=None,
         client_index=request.client_index,

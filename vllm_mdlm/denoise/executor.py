@@ -13,10 +13,12 @@ from vllm_mdlm.denoise.answers import Answers, observe
 from vllm_mdlm.denoise.guidance import Companions, guide
 from vllm_mdlm.denoise.logprobs import LogprobStore
 from vllm_mdlm.denoise.passes import PassView
-from vllm_mdlm.denoise.proposal import Proposal, Proposer
+from vllm_mdlm.denoise.peeks import Peeks
+from vllm_mdlm.denoise.proposal import Proposal, Proposer, rows_of
 from vllm_mdlm.denoise.slots import FLOAT, FLOAT_FIELDS, INT, MOVING, SlotTable
 from vllm_mdlm.denoise.template_table import TemplateTable
 from vllm_mdlm.denoise.trace import TraceStore
+from vllm_mdlm.denoise.weights import WeightStore
 from vllm_mdlm.kernels.noise import row_keys, uniform
 from vllm_mdlm.params import RequestPlan
 from vllm_mdlm.samplers.base import BlockView, Sampler
@@ -59,6 +61,8 @@ class DenoisingExecutor:
         self.propose = Proposer(slots, self.templates, tokens, vocab_size)
         self.logprobs = LogprobStore(num_slots, slots.device)
         self.trace = TraceStore(num_slots, slots.device)
+        self.weights = WeightStore(num_slots, slots.device)
+        self.peeks = Peeks(num_slots)
         self.companions = Companions(num_slots)
         self.view: PassView | None = None
         self._samplers = list(samplers().values())
@@ -89,8 +93,10 @@ class DenoisingExecutor:
             # Nothing is recorded of what is never committed.
             self.logprobs.clear(slot, plan.template.tokens)
             self.trace.clear(slot)
+        self.weights.set(slot, plan.power, plan.gen_length)
+        self.peeks.set(slot, plan.draws)
         block_start, _ = plan.blocks.bounds(plan.blocks.index_at(num_final))
-        if block_start < num_final:
+        if block_start < num_final and not plan.draws:
             # The unfinished block is decided again, from masks, to the same tokens.
             self._resets.append((slot, prompt_len + block_start, prompt_len + num_final))
 
@@ -101,6 +107,8 @@ class DenoisingExecutor:
         self.propose.set(slot, None, compares=False)
         self.logprobs.set(slot, None, 0)
         self.trace.set(slot, False, 0)
+        self.weights.set(slot, 0.0, 0)
+        self.peeks.set(slot, 0)
 
     def add_request(self, req_index: int, sampling_params: SamplingParams) -> None:
         """The model runner's hook; `add_canvas` has done the work."""
@@ -243,6 +251,39 @@ class DenoisingExecutor:
             logprob, entropy = proposal.logprob[rows], proposal.entropy[rows]
             values = torch.stack([block_pass, logprob, entropy], dim=1)
             self.trace.record(values, view.slots[request[rows]], canvas[rows])
+        if self.weights.wanted[view.slots_np].any():
+            rows = committed(self.weights.wanted[view.slots_np])
+            slots = view.slots[request[rows]]
+            choice = self.propose.ruled(logits[rows], view.slots_np, slots, canvas[rows])
+            self.weights.record(choice, slots, canvas[rows])
+        self._peek(view, chosen, logits, request, canvas)
+
+    def _peek(
+        self,
+        view: PassView,
+        chosen: torch.Tensor,
+        logits: torch.Tensor,
+        request: torch.Tensor,
+        canvas: torch.Tensor,
+    ) -> None:
+        """Score the canvas of every peek of the batch, and draw at its first mask."""
+        if not self.peeks.any(view.slots_np):
+            return
+        rows = rows_of(self.peeks.draws[view.slots_np] > 0, request)
+        slots = view.slots[request[rows]]
+        choice = self.propose.ruled(logits[rows], view.slots_np, slots, canvas[rows])
+        temperature = self.slots.floats[slots, FLOAT["temperature"]]
+        self.peeks.score(choice, temperature, request[rows], len(view.slots))
+        first = chosen[rows].nonzero().squeeze(1)
+        seeds = view.ints[request[rows[first]], INT["seed"]]
+        self.peeks.draw(
+            choice[first],
+            temperature[first],
+            seeds,
+            canvas[rows[first]],
+            request[rows[first]],
+            self.tokens.mask,
+        )
 
     def _emit(
         self,
@@ -284,6 +325,10 @@ class DenoisingExecutor:
         if self.trace.wanted[view.slots_np].any():
             entropy = None if answers is None else answers.entropy
             logprobs = self.trace.append(logprobs, view.slots, before, width, entropy)
+        if self.weights.wanted[view.slots_np].any():
+            logprobs = self.weights.append(logprobs, view.slots, before, width)
+        if self.peeks.any(view.slots_np):
+            logprobs = self.peeks.append(logprobs, len(view.slots), width)
         spans = torch.diff(input_batch.query_start_loc[: len(first) + 1])
         return SamplerOutput(
             sampled_token_ids=all_tokens[view.slots.unsqueeze(1), positions].long(),

@@ -201,6 +201,30 @@ class Proposer:
         choice[own] = float("-inf")
         choice[own, self.templates.targets(slots, canvas)] = 0.0
 
+    def ruled(
+        self,
+        logits: torch.Tensor,
+        slots_np: np.ndarray,
+        slots: torch.Tensor,
+        canvas_positions: torch.Tensor,
+    ) -> torch.Tensor:
+        """What tokens are chosen from where only rules act, no filters and no words.
+
+        Args:
+            logits: [M, V], a copy of rows of the pass; it may be modified.
+            slots_np: [R], slots of the batch, on the host.
+            slots: [M] int64, of every row.
+            canvas_positions: [M] int64.
+
+        Returns:
+            [M, V] float32: the mask token removed, bias and forbidden tokens applied.
+        """
+        choice = logits.float()
+        choice[:, self.tokens.mask] = float("-inf")
+        if self.rules.has_rules[slots_np].any():
+            self.rules.apply(choice, slots, canvas_positions)
+        return choice
+
 
 class _Noise(NamedTuple):
     temperature: torch.Tensor | None  # [N] float64

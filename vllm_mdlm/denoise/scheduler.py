@@ -8,7 +8,7 @@ preemption are vLLM's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,8 +26,11 @@ from vllm_mdlm.compat.requests import (
     set_span,
     write_output,
 )
+from vllm_mdlm.denoise import peeks, weights
+from vllm_mdlm.denoise.chains import Chains, Link
 from vllm_mdlm.denoise.given import GivenCanvases
 from vllm_mdlm.denoise.infill_log import InfillLog
+from vllm_mdlm.denoise.peeks import Peek
 from vllm_mdlm.denoise.trace import NUM_COLUMNS, PassClock, split
 from vllm_mdlm.params import RequestPlan
 from vllm_mdlm.spans import Canvas
@@ -53,22 +56,38 @@ class SpanScheduler(Scheduler):
         self._given = GivenCanvases()
         self._guided_by: dict[str, str] = {}  # request id -> its companion's
         self._companion_of: dict[str, str] = {}  # and back
+        self._chains = Chains(self.max_num_running_reqs, self._queue)
 
     def add_request(self, request: Request) -> None:
-        """Give a new request its canvas, then queue it, and its companion if it is guided."""
+        """Queue a new request; if it runs chains, its candidates and never the request itself."""
         params = request.sampling_params
         assert params is not None
         assert params.extra_args is not None
         plan = RequestPlan.from_wire(params.extra_args[PLAN_KEY])
+        if plan.chain is None:
+            self._queue(request, plan)
+            return
+        open_canvas(request, *self._empty_canvas(plan))
+        self.requests[request.request_id] = request
+        self._chains.open(request, plan)
+
+    def _queue(self, request: Request, plan: RequestPlan, decided: Sequence[int] = ()) -> None:
+        """Give a request its canvas, then queue it, and its companion if it is guided.
+
+        Args:
+            decided: the first tokens of the canvas.
+        """
         tokens, most_final = self._empty_canvas(plan)
         open_canvas(request, tokens, most_final)
         if len(plan.blocks) == 0:
             self._given.add(request, plan, self._mask_token_id)
             return
+        for token_id in decided:
+            write_output(request, token_id)
         self._canvases[request.request_id] = Canvas(
             request.num_prompt_tokens, request.num_tokens, plan.blocks, plan.kv_cache
         )
-        self._refreshed[request.request_id] = 0
+        self._refreshed[request.request_id] = plan.blocks.index_at(len(decided))
         super().add_request(request)
         if plan.template is not None:
             self._infills[request.request_id] = InfillLog(plan, self._mask_token_id)
@@ -135,12 +154,17 @@ class SpanScheduler(Scheduler):
     def finish_requests(
         self, request_ids: str | Iterable[str] | None, finished_status: RequestStatus
     ) -> list[Request]:
-        """Finish requests; companions end with theirs and are not finished by name."""
+        """Finish requests; companions and candidates end with theirs and are not finished by
+        name."""
         if request_ids is None:
             request_ids = list(self.requests)
         elif isinstance(request_ids, str):
             request_ids = (request_ids,)
-        own = [name for name in request_ids if name not in self._companion_of]
+        own = [
+            name
+            for name in request_ids
+            if name not in self._companion_of and not self._chains.is_candidate(name)
+        ]
         self._given.drop(own)
         return super().finish_requests(own, finished_status)
 
@@ -154,6 +178,9 @@ class SpanScheduler(Scheduler):
         if companion_id is not None:
             del self._companion_of[companion_id]
             super().finish_requests(companion_id, RequestStatus.FINISHED_ABORTED)
+        candidates = self._chains.close(request.request_id)
+        if candidates:
+            super().finish_requests(candidates, RequestStatus.FINISHED_ABORTED)
         return freed
 
     def _update_after_schedule(self, scheduler_output: SchedulerOutput) -> None:
@@ -191,6 +218,8 @@ class SpanScheduler(Scheduler):
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
     ) -> dict[int, EngineCoreOutputs]:
         self._count_passes(scheduler_output, model_runner_output)
+        seen = self._take_peeks(scheduler_output, model_runner_output)
+        log_weights = self._take_weights(scheduler_output, model_runner_output)
         traces = self._take_traces(scheduler_output, model_runner_output)
         infills = dict(self._infills)
         self._given.announce(self.finished_req_ids_dict)
@@ -205,11 +234,87 @@ class SpanScheduler(Scheduler):
                     if output.request_id in infills and output.finish_reason is not None:
                         end = infills[output.request_id].end()
                         output.routed_experts = np.concatenate([output.routed_experts, end])
+            if log_weights:
+                self._run_chains(client_outputs, log_weights, seen)
             if self._trimmed:
                 client_outputs.outputs = self._end_after_text(client_outputs.outputs)
         self._trimmed.clear()
         self._given.send(outputs)
         return outputs
+
+    def _take_peeks(
+        self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
+    ) -> dict[str, Peek]:
+        """What the peeks of this step saw, by candidate."""
+        scheduled = scheduler_output.num_scheduled_tokens
+        draws = {name: self._chains.draws_of(name) for name in scheduled}
+        if not any(draws.values()):
+            return {}
+        assert model_runner_output.logprobs is not None
+        starts = model_runner_output.logprobs.cu_num_generated_tokens
+        assert starts is not None
+        rows = {
+            name: starts[model_runner_output.req_id_to_index[name]]
+            for name, count in draws.items()
+            if count
+        }
+        model_runner_output.logprobs, found = peeks.split(
+            model_runner_output.logprobs, {row: draws[name] for name, row in rows.items()}
+        )
+        return {name: found[row] for name, row in rows.items()}
+
+    def _take_weights(
+        self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
+    ) -> dict[str, list[float]]:
+        """What the tokens that became final in this step weigh, by candidate."""
+        scheduled = scheduler_output.num_scheduled_tokens
+        candidates = [name for name in scheduled if self._chains.is_candidate(name)]
+        if not candidates:
+            return {}
+        assert model_runner_output.logprobs is not None
+        starts = model_runner_output.logprobs.cu_num_generated_tokens
+        assert starts is not None
+        model_runner_output.logprobs, values = weights.split(model_runner_output.logprobs)
+        found = {}
+        for name in candidates:
+            row = model_runner_output.req_id_to_index[name]
+            num_final = len(model_runner_output.sampled_token_ids[row])
+            found[name] = values[starts[row] : starts[row] + num_final].tolist()
+        return found
+
+    def _run_chains(
+        self,
+        outputs: EngineCoreOutputs,
+        log_weights: dict[str, list[float]],
+        found: dict[str, Peek],
+    ) -> None:
+        """Replace the outputs of candidates by those of the requests whose chains they end."""
+        kept = []
+        for output in outputs.outputs:
+            name = output.request_id
+            if not self._chains.is_candidate(name):
+                kept.append(output)
+                continue
+            link = self._chains.take(output, log_weights[name], found.get(name))
+            while link is not None:
+                following, sent = self._continue(link)
+                kept.append(sent)
+                link = following
+        outputs.outputs = kept
+
+    def _continue(self, link: Link) -> tuple[Link | None, EngineCoreOutput]:
+        """Append the result of a chain to the answer, and start the next one.
+
+        Returns:
+            The result of the next one if it has one at once, and what to send.
+        """
+        request = link.request
+        tokens, stopped = self._update_request_with_output(request, link.result.tokens)
+        output = link.output(tokens)
+        if stopped:
+            self._free_request(request)
+            return None, output
+        return self._chains.advance(request.request_id), output
 
     def _take_traces(
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
@@ -252,11 +357,12 @@ class SpanScheduler(Scheduler):
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
     ) -> None:
         for req_id in scheduler_output.num_scheduled_tokens:
-            # The pass of a companion is a pass of its request.
+            # The pass of a companion is a pass of its request, and so is a candidate's.
             request = self.requests.get(self._companion_of.get(req_id, req_id))
             if request is None or request.is_finished():
                 continue
-            metrics = request.spec_decode_metrics
+            counting = self.requests[self._chains.counted_by(request.request_id)]
+            metrics = counting.spec_decode_metrics
             assert metrics is not None
             row = model_runner_output.req_id_to_index[req_id]
             num_final = len(model_runner_output.sampled_token_ids[row])
@@ -276,6 +382,9 @@ class SpanScheduler(Scheduler):
         assert params is not None
         if request.request_id in self._infills:
             return new_token_ids, self._fill_template(request, new_token_ids)
+        end = self._chains.end_of(request.request_id)
+        if end is not None:
+            return new_token_ids, self._extend_candidate(request, new_token_ids, end)
         for index, token_id in enumerate(new_token_ids):
             write_output(request, token_id)
             if must_stop(request, self.max_model_len):
@@ -298,6 +407,17 @@ class SpanScheduler(Scheduler):
         if full:
             request.status = RequestStatus.FINISHED_LENGTH_CAPPED
         return full
+
+    @staticmethod
+    def _extend_candidate(request: Request, new_token_ids: list[int], end: int) -> bool:
+        """Take tokens of a candidate, which ends where its chain does: what comes behind EOS
+        weighs too."""
+        for token_id in new_token_ids:
+            write_output(request, token_id)
+        complete = request.num_output_tokens >= end
+        if complete:
+            request.status = RequestStatus.FINISHED_LENGTH_CAPPED
+        return complete
 
     @staticmethod
     def _ended(output: EngineCoreOutput) -> EngineCoreOutput:

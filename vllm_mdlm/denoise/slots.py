@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from vllm_mdlm.kernels.noise import wrap_int64
 from vllm_mdlm.params import RequestPlan
 from vllm_mdlm.samplers.registry import sampler_ids, samplers
 from vllm_mdlm.spans import KV_MODES
@@ -45,11 +46,6 @@ FLOAT = {name: column for column, name in enumerate(FLOAT_FIELDS)}
 
 def _num_param_columns() -> int:
     return max(len(sampler.params.__struct_fields__) for sampler in samplers().values())
-
-
-def _wrap_int64(value: int) -> int:
-    """The answers of one request (`n`) have consecutive seeds, which may leave the range."""
-    return (value + 2**63) % 2**64 - 2**63
 
 
 class HostSlots(NamedTuple):
@@ -115,7 +111,7 @@ class SlotTable:
             "kv_cache": KV_MODES.index(plan.kv_cache),
             "suppress_eos": SUPPRESS_EOS[plan.suppress_eos],
             "position_first": int(plan.commit_order == "position_first"),
-            "seed": _wrap_int64(params.seed),
+            "seed": wrap_int64(params.seed),
             "block_start": prompt_len + block_start,
             "block_size": block_end - block_start,
             "block_pass": 0,

@@ -75,13 +75,27 @@ class TraceStore:
         values = torch.cat([values, last[:, None, None].expand(-1, width, 1)], dim=2)
         values = values.reshape(-1, NUM_SENT)
         ids = torch.zeros(values.shape, dtype=torch.int32, device=values.device)
-        if logprobs is None:
-            ends = [row * width for row in range(len(slots) + 1)]
-            return LogprobsTensors(ids, values, ids[:, 0], ends)
-        return logprobs._replace(
-            logprob_token_ids=torch.cat([logprobs.logprob_token_ids, ids], dim=1),
-            logprobs=torch.cat([logprobs.logprobs, values], dim=1),
-        )
+        return append_columns(logprobs, ids, values, width)
+
+
+def append_columns(
+    logprobs: LogprobsTensors | None, ids: torch.Tensor, values: torch.Tensor, width: int
+) -> LogprobsTensors:
+    """Columns of ours behind the log-probabilities of a pass.
+
+    Args:
+        logprobs: of the same rows, or None when no request of the batch wants them.
+        ids: [rows, C] int32.
+        values: [rows, C] float32.
+        width: rows of every request.
+    """
+    if logprobs is None:
+        ends = list(range(0, len(ids) + 1, width))
+        return LogprobsTensors(ids, values, ids[:, 0], ends)
+    return logprobs._replace(
+        logprob_token_ids=torch.cat([logprobs.logprob_token_ids, ids], dim=1),
+        logprobs=torch.cat([logprobs.logprobs, values], dim=1),
+    )
 
 
 def split(logprobs: LogprobsLists) -> tuple[LogprobsLists | None, np.ndarray]:
@@ -90,14 +104,23 @@ def split(logprobs: LogprobsLists) -> tuple[LogprobsLists | None, np.ndarray]:
     Returns:
         The log-probabilities, None where there are none, and the trace, [rows, NUM_SENT].
     """
-    trace: np.ndarray = logprobs.logprobs[:, -NUM_SENT:]
-    if logprobs.logprobs.shape[1] == NUM_SENT:
-        return None, trace
-    rest = logprobs._replace(
-        logprob_token_ids=logprobs.logprob_token_ids[:, :-NUM_SENT],
-        logprobs=logprobs.logprobs[:, :-NUM_SENT],
+    rest, columns = take_columns(logprobs, NUM_SENT)
+    return rest, columns.logprobs
+
+
+def take_columns(logprobs: LogprobsLists, count: int) -> tuple[LogprobsLists | None, LogprobsLists]:
+    """Take the last columns from behind the log-probabilities; None where no other is left."""
+    columns = logprobs._replace(
+        logprob_token_ids=logprobs.logprob_token_ids[:, -count:],
+        logprobs=logprobs.logprobs[:, -count:],
     )
-    return rest, trace
+    if logprobs.logprobs.shape[1] == count:
+        return None, columns
+    rest = logprobs._replace(
+        logprob_token_ids=logprobs.logprob_token_ids[:, :-count],
+        logprobs=logprobs.logprobs[:, :-count],
+    )
+    return rest, columns
 
 
 class PassClock:

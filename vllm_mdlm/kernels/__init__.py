@@ -7,10 +7,11 @@ import torch
 
 from vllm_mdlm.kernels.divergence import row_divergence
 from vllm_mdlm.kernels.filters import filter_logits
+from vllm_mdlm.kernels.power import log_power_sum
 from vllm_mdlm.kernels.row_stats import RowStats
 from vllm_mdlm.kernels.row_stats import row_stats as _torch_row_stats
 
-__all__ = ["RowStats", "filter_logits", "row_divergence", "row_stats"]
+__all__ = ["RowStats", "filter_logits", "log_power_sum", "row_divergence", "row_stats"]
 
 
 def row_stats(

@@ -64,3 +64,32 @@ def gumbel(keys: torch.Tensor, lanes: torch.Tensor) -> torch.Tensor:
     Args, Returns: as `uniform`.
     """
     return uniform(keys, lanes).log_().neg_().log_().neg_()
+
+
+_SEED_POSITION = -1  # no position of a canvas
+
+
+def wrap_int64(value: int) -> int:
+    """The answers of one request (`n`) have consecutive seeds, which may leave the range."""
+    return (value + 2**63) % 2**64 - 2**63
+
+
+def derived_keys(seeds: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Seeds of independent noise, for what one request draws more than once.
+
+    Args:
+        seeds: [N] int64, the requests'.
+        index: [N] int64, which; 0 is the request's own noise.
+
+    Returns:
+        [N] int64; the seed itself for index 0.
+    """
+    keys = row_keys(seeds, torch.full_like(seeds, _SEED_POSITION), index)
+    return torch.where(index == 0, seeds, keys)
+
+
+def derived_seeds(seed: int, indices: range) -> list[int]:
+    """`derived_keys` of one seed, of any size, as integers."""
+    index = torch.tensor(indices, dtype=torch.int64)
+    found: list[int] = derived_keys(torch.full_like(index, wrap_int64(seed)), index).tolist()
+    return found

@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 import torch
+from msgspec import Meta
 
 
 class SamplerParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,6 +30,30 @@ class SamplerParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     A field is `float`, `int`, or one of them `| None`, its bounds given by `msgspec.Meta`.
     """
+
+
+class ChainParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Request parameters of every sampler that runs chains. Subclasses add their own.
+
+    They are read at admission and by the scheduler, never in a pass, so they may be strings.
+    """
+
+    alpha: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1000,
+            description="Power of the target, p^alpha. Takes the place of `temperature`: tokens "
+            "are drawn at temperature 1 / alpha.",
+        ),
+    ] = 4.0
+
+
+class ChainSampler(NamedTuple):
+    """A published way to accept or reject candidates, each decoded by an ordinary sampler."""
+
+    name: str
+    params: type[ChainParams]
 
 
 def param_values(params: SamplerParams) -> tuple[float, ...]:
@@ -79,6 +104,11 @@ class Sampler(NamedTuple):
     has_state: bool = False
     fixed_schedule: bool = True  # reads `view.quota`, so `steps` bounds its passes; False: ignores
     #   both and takes as many passes as the rule needs
+
+    @property
+    def reads_canvas_only(self) -> bool:
+        """Whether, with `commit_order=position_first`, positions are a function of the canvas."""
+        return not self.has_state and self.needs.isdisjoint({"draw", "divergence"})
 
 
 def ranking(key: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:

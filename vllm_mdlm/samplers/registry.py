@@ -10,7 +10,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from vllm_mdlm.samplers.base import Sampler
+from vllm_mdlm.samplers.base import ChainSampler, Sampler
 
 ENTRY_POINT_GROUP = "vllm_mdlm.samplers"
 
@@ -26,6 +26,15 @@ BUILT_IN = (
     "med",
     "klass",
 )
+
+CHAINS = ("mh", "mh_lookahead")
+"""Samplers that run chains: their candidates are decoded by one of the others."""
+
+
+@cache
+def chain_samplers() -> dict[str, ChainSampler]:
+    """Every sampler that runs chains, by name."""
+    return {name: import_module(f"vllm_mdlm.samplers.{name}").SAMPLER for name in CHAINS}
 
 
 @cache
@@ -44,7 +53,7 @@ def samplers() -> dict[str, Sampler]:
                 f"entry point {entry_point.value!r} of group {ENTRY_POINT_GROUP} is a "
                 f"{type(sampler).__name__}; it must name a vllm_mdlm.samplers.base.Sampler"
             )
-        if sampler.name in found:
+        if sampler.name in found or sampler.name in CHAINS:
             raise ValueError(
                 f"entry point {entry_point.value!r} offers the sampler {sampler.name!r}, which "
                 "exists already; rename it"
