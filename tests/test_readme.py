@@ -164,7 +164,9 @@ def test_quick_start(block: Block, tmp_path: Path) -> None:
 @has_model
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("block", marked("client"), ids=lambda block: f"{block.page}-{block.language}")
+@pytest.mark.parametrize(
+    "block", marked("client"), ids=lambda block: f"{block.page}-{block.language}"
+)
 def test_client(block: Block, port: int, tmp_path: Path) -> None:
     assert "localhost:8000" in block.code
     output = run(block, block.code.replace("localhost:8000", f"localhost:{port}"), tmp_path)

@@ -323,6 +323,8 @@ def _vllm_request(standard: dict[str, Any]) -> CompletionRequest | ChatCompletio
         )
     if "prompt" not in standard and "messages" not in standard:
         raise ParameterError("prompt", None, "send either prompt or messages")
+    if standard.get("messages") == []:
+        raise ParameterError("messages", [], "holds no message")
     kind = CompletionRequest if "prompt" in standard else ChatCompletionRequest
     own = {"max_tokens": 1} if kind is CompletionRequest else {}  # The template says how many.
     unread = standard.keys() - kind.model_fields.keys()

@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from starlette.requests import Request
 
 from vllm_mdlm.errors import ParameterError
-from vllm_mdlm.routes.body import PROMPT_FIELDS, brief, decode, read_json, split
+from vllm_mdlm.routes.body import PASS_PARAMETERS, PROMPT_FIELDS, brief, decode, read_json, split
 from vllm_mdlm.routes.canvas import check_name, name_spans
 from vllm_mdlm.routes.door import Door, post
 from vllm_mdlm.templates import FreeSpan
@@ -46,7 +46,7 @@ async def create_reasoning_score(
 ) -> Any:
     door = Door.of(raw_request)
     own_names = ScoreFields.__struct_fields__
-    parts = split(body, own_names, PROMPT_FIELDS | {"vllm_xargs"}, parameters=True)
+    parts = split(body, own_names, PROMPT_FIELDS, PASS_PARAMETERS)
     fields = decode(parts.own, ScoreFields)
     target = door.encode(fields.target)
     door.check_tokens("target", target)
