@@ -248,7 +248,7 @@ def test_fixed_text_alone_takes_no_pass(engine: Callable[..., Engine]) -> None:
     assert [num_passes(one) for one in busy] == [8, 0, 0, 8]
 
     def abort(step: int) -> None:
-        running.core.abort_request([f"job-{running._count}"], internal=True)
+        running.core.abort_request([f"job-{running._count}"])
 
     with pytest.raises(KeyError):
         running.run([text], at_step=abort)

@@ -183,7 +183,7 @@ class _Watcher:
             found = trace(output)
             if found is not None:
                 self.traces[first_choice + output.index] = found
-                output.routed_experts = None  # vLLM would send the array a second time
+            output.routed_experts = None  # vLLM would send the array as it is
 
     async def watch(
         self, results: AsyncIterator[Any], *, finals_only: bool, num_sequences: int

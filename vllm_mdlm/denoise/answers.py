@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from vllm_mdlm.denoise.slots import INT
 from vllm_mdlm.denoise.template_table import TemplateTable
 from vllm_mdlm.kernels import row_stats
+from vllm_mdlm.spans import KV_MODES
 
 if TYPE_CHECKING:
     from vllm_mdlm.denoise.passes import PassView
+
+DUAL = KV_MODES.index("dual")
 
 
 class AnswerRows(NamedTuple):
@@ -36,8 +40,8 @@ def answer_rows(
     table: TemplateTable,
     slots: torch.Tensor,
     slots_np: np.ndarray,
-    block_end: torch.Tensor,
-    computed: torch.Tensor,
+    ints: torch.Tensor,
+    active: torch.Tensor | None,
     all_token_ids: torch.Tensor,
     mask_token_id: int,
 ) -> AnswerRows | None:
@@ -45,10 +49,10 @@ def answer_rows(
 
     Args:
         table: templates by slot.
-        slots: [R] int64; `slots_np` the same on the host.
-        slots_np: [R].
-        block_end: [R] int64, position after the active block.
-        computed: [R] bool, the pass computes what lies behind the active block.
+        slots: [R] int64.
+        slots_np: [R], the same on the host.
+        ints: [R, F] int64, slot state before the pass.
+        active: [R] bool, takes this pass; None: all do.
         all_token_ids: [S, max_len] prompt and canvas, by slot.
         mask_token_id: id that marks an undecided canvas position.
 
@@ -58,6 +62,10 @@ def answer_rows(
     width = int(table.host.answer_length[slots_np].max())
     if width == 0:
         return None
+    computed = (ints[:, INT["kv_cache"]] != DUAL) | (ints[:, INT["block_pass"]] == 0)
+    if active is not None:
+        computed &= active
+    block_end = ints[:, INT["block_start"]] + ints[:, INT["block_size"]]
     traced = torch.from_numpy(table.host.answer_length[slots_np] > 0).to(slots.device)
     start = table.answer_start[slots].unsqueeze(1)
     positions = start + torch.arange(width, device=slots.device)

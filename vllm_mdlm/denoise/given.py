@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
+from vllm.v1.engine import (
+    EngineCoreEventType,
+    EngineCoreOutput,
+    EngineCoreOutputs,
+    FinishReason,
+)
 from vllm.v1.outputs import LogprobsLists
 from vllm.v1.request import Request
 
@@ -24,6 +29,7 @@ class GivenCanvases:
 
     def add(self, request: Request, plan: RequestPlan, mask_token_id: int) -> None:
         """Take a request whose canvas is open."""
+        request.record_event(EngineCoreEventType.QUEUED)
         self._waiting[request.request_id] = (request, plan, InfillLog(plan, mask_token_id))
 
     def drop(self, request_ids: Iterable[str]) -> None:
@@ -47,6 +53,7 @@ class GivenCanvases:
 
 def _answer(request: Request, plan: RequestPlan, log: InfillLog) -> EngineCoreOutput:
     assert plan.template is not None
+    request.record_event(EngineCoreEventType.SCHEDULED)  # times are differences of events
     tokens = plan.template.tokens
     rows = log.take(fixed_rows(tokens), tokens, block=0, answer_entropy=0.0)
     return EngineCoreOutput(

@@ -11,9 +11,6 @@ from vllm_mdlm.denoise.answers import AnswerRows, answer_rows
 from vllm_mdlm.denoise.guidance import NO_SLOT, Companions, Guidance
 from vllm_mdlm.denoise.slots import INT, SlotTable
 from vllm_mdlm.denoise.template_table import TemplateTable
-from vllm_mdlm.spans import KV_MODES
-
-DUAL = KV_MODES.index("dual")
 
 
 class PassView(NamedTuple):
@@ -78,12 +75,7 @@ def plan_pass(
     first_query = query_starts[: len(slots)].long() - span_starts[slots].long()
     row_positions = positions.flatten()[rows]
     request = rows // width
-    behind = (ints[:, INT["kv_cache"]] != DUAL) | (ints[:, INT["block_pass"]] == 0)
-    if active is not None:
-        behind &= active
-    answer = answer_rows(
-        templates, slots, slots_np, block_end, behind, all_token_ids, mask_token_id
-    )
+    answer = answer_rows(templates, slots, slots_np, ints, active, all_token_ids, mask_token_id)
     if answer is not None:
         row_positions = torch.cat([row_positions, answer.positions])
         request = torch.cat([request, answer.request])
