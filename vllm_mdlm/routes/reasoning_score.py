@@ -105,7 +105,7 @@ def partial_templates(
     spans = {str(span.name): span for span in template.spans}
     _check_fit("target", fields.target, target, spans[fields.answer])
     if fields.reasonings is None:
-        return [fill(items, {}, fields.answer, target)]
+        return [fill(items, {}, fields.answer, target, door.any_token)]
     check_name(template, "reasoning", fields.reasoning)
     if fields.reasoning == fields.answer:
         raise ParameterError("reasoning", fields.reasoning, "must not be the answer's span")
@@ -114,7 +114,8 @@ def partial_templates(
         tokens = door.encode(text)
         door.check_tokens(f"reasonings[{index}]", tokens)
         _check_fit(f"reasonings[{index}]", text, tokens, spans[fields.reasoning])
-        filled.append(fill(items, {fields.reasoning: tokens}, fields.answer, target))
+        known = {fields.reasoning: tokens}
+        filled.append(fill(items, known, fields.answer, target, door.any_token))
     return filled
 
 
@@ -129,18 +130,23 @@ def _check_fit(field: str, text: str, tokens: Sequence[int], span: FreeSpan) -> 
 
 
 def fill(
-    items: Sequence[Any], known: dict[str, list[int]], answer: str, target: Sequence[int]
+    items: Sequence[Any],
+    known: dict[str, list[int]],
+    answer: str,
+    target: Sequence[int],
+    any_token: int,
 ) -> tuple[list[Any], slice]:
     """Write known tokens at the start of their spans and ask for the score of the target.
 
-    A score names a token for every masked position. Those that are to stay masked get token 0,
-    and what is said of it is dropped.
+    A score names a token for every masked position. Those that are to stay masked get any, and
+    what is said of it is dropped.
 
     Args:
         items: the template, every free span named.
         known: tokens by span name, no longer than the span.
         answer: name of the span that the target stands at the start of.
         target: its tokens, no more than the span has.
+        any_token: stands where the score is dropped.
 
     Returns:
         The template and the place of the target among its scores.
@@ -162,7 +168,7 @@ def fill(
             place = slice(scored, scored + len(wanted))
         scored += room
         if room:
-            filled.append({"mask": room, "target": wanted + [0] * (room - len(wanted))})
+            filled.append({"mask": room, "target": wanted + [any_token] * (room - len(wanted))})
     return filled, place
 
 
