@@ -183,6 +183,7 @@ def test_bodies_that_are_no_request(routes: Routes, path: str) -> None:
         response = routes.http.post(f"/{path}", content=content.encode("utf-8", "surrogatepass"))
         assert response.status_code == 400, response.text
         assert response.json()["error"]["message"]
+        assert response.json()["error"]["param"] is not None
     response = routes.http.post(f"/{path}", content="{}", headers={"content-type": "text/plain"})
     assert response.status_code == 400
 

@@ -142,7 +142,7 @@ SIGNATURES = {
         "mm_req_doc_ranges model_specific_attn_metadata for_cudagraph_capture causal "
         "rswa_prefix_lens ubatch_idx fast_prefill req_idx"
     ),
-    # routes/door.py and routes/infill.py call these.
+    # routes/door.py, routes/answering.py and routes/infill.py call these.
     (
         "vllm.entrypoints.openai.completion.serving",
         "OpenAIServingCompletion.render_completion_request",

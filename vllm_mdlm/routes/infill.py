@@ -20,9 +20,10 @@ from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 
 from vllm_mdlm.params import parameter_names
 from vllm_mdlm.results import infill, num_passes, trace
-from vllm_mdlm.routes.body import FILLING_FIELDS, PROMPT_FIELDS, decode, read_json, split
+from vllm_mdlm.routes.answering import post, read_body
+from vllm_mdlm.routes.body import FILLING_FIELDS, PROMPT_FIELDS, decode, split
 from vllm_mdlm.routes.canvas import Layout, SpanStream, name_spans
-from vllm_mdlm.routes.door import Door, Prepared, checked, last_of, post
+from vllm_mdlm.routes.door import Door, Prepared, checked, last_of
 
 router = APIRouter()
 
@@ -35,7 +36,7 @@ class InfillFields(msgspec.Struct, frozen=True, kw_only=True):
 
 @post(router, "/v1/infill")
 async def create_infill(
-    raw_request: Request, body: Annotated[dict[str, Any], Depends(read_json)]
+    raw_request: Request, body: Annotated[dict[str, Any], Depends(read_body)]
 ) -> Any:
     door = Door.of(raw_request)
     standard = PROMPT_FIELDS | FILLING_FIELDS

@@ -23,8 +23,9 @@ from vllm.exceptions import VLLMValidationError
 from vllm_mdlm.errors import ParameterError
 from vllm_mdlm.params import Flag
 from vllm_mdlm.results import infill, num_passes
-from vllm_mdlm.routes.body import PASS_PARAMETERS, brief, decode, read_json, split
-from vllm_mdlm.routes.door import Door, Prepared, post
+from vllm_mdlm.routes.answering import post, read_body
+from vllm_mdlm.routes.body import PASS_PARAMETERS, brief, decode, split
+from vllm_mdlm.routes.door import Door, Prepared
 from vllm_mdlm.routes.estimators import draw_masks, estimate, sample_value
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Ready(NamedTuple):
 
 @post(router, "/v1/loglikelihood")
 async def create_loglikelihood(
-    raw_request: Request, body: Annotated[dict[str, Any], Depends(read_json)]
+    raw_request: Request, body: Annotated[dict[str, Any], Depends(read_body)]
 ) -> Any:
     door = Door.of(raw_request)
     parts = split(body, LikelihoodFields.__struct_fields__, STANDARD, PASS_PARAMETERS)

@@ -17,9 +17,10 @@ from fastapi.responses import JSONResponse
 from starlette.requests import Request
 
 from vllm_mdlm.errors import ParameterError
-from vllm_mdlm.routes.body import PASS_PARAMETERS, PROMPT_FIELDS, brief, decode, read_json, split
+from vllm_mdlm.routes.answering import post, read_body
+from vllm_mdlm.routes.body import PASS_PARAMETERS, PROMPT_FIELDS, brief, decode, split
 from vllm_mdlm.routes.canvas import check_name, name_spans
-from vllm_mdlm.routes.door import Door, post
+from vllm_mdlm.routes.door import Door
 from vllm_mdlm.templates import FreeSpan
 
 router = APIRouter()
@@ -42,7 +43,7 @@ class ScoreFields(msgspec.Struct, frozen=True, kw_only=True):
 
 @post(router, "/v1/reasoning_score")
 async def create_reasoning_score(
-    raw_request: Request, body: Annotated[dict[str, Any], Depends(read_json)]
+    raw_request: Request, body: Annotated[dict[str, Any], Depends(read_body)]
 ) -> Any:
     door = Door.of(raw_request)
     own_names = ScoreFields.__struct_fields__
