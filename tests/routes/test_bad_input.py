@@ -23,7 +23,7 @@ TEMPLATES: list[tuple[str, Any]] = [
     ("template", [""]),
     ("template", {"mask": 3}),
     ("template", [{"mask": 600}]),
-    ("template", [{"mask": 400}, {"mask": 400}]),
+    ("template", [{"mask": 400, "name": "a"}, {"mask": 400}]),
     ("template", [3]),
     ("template", [None]),
     ("template", [["x"]]),
@@ -62,7 +62,6 @@ PROMPTS: list[tuple[str, dict[str, Any]]] = [
     ("max_tokens", {"max_tokens": 8}),
     ("stop", {"stop": "x"}),
     ("sampler", {"sampler": "nope"}),
-    ("sampler", {"vllm_xargs": {"sampler": "nope"}}),
     ("gen_length", {"gen_length": 8}),
     ("cfg_scale", {"cfg_scale": NAN}),
     ("cfg_scale", {"cfg_scale": -1}),
@@ -91,6 +90,7 @@ INFILL_ONLY: list[tuple[str, dict[str, Any]]] = [
     ("early_exit", {"answer": "a", "early_exit": NAN}),
     ("early_exit", {"answer": "a", "early_exit": "x"}),
     ("sampler", {"sampler": "random", "vllm_xargs": {"sampler": "random"}}),
+    ("sampler", {"vllm_xargs": {"sampler": "nope"}}),
     ("vllm_xargs", {"vllm_xargs": 3}),
     ("stream", {"stream": "maybe"}),
 ]
@@ -117,6 +117,7 @@ SCORE_ONLY: list[tuple[str, dict[str, Any]]] = [
     ("sampler", {"sampler": "random"}),
     ("temperature", {"temperature": 0}),
     ("stream", {"stream": True}),
+    ("vllm_xargs", {"vllm_xargs": {"trace": 1}}),
 ]
 
 LIKELIHOODS: list[tuple[str, dict[str, Any]]] = [
@@ -182,6 +183,7 @@ def test_bodies_that_are_no_request(routes: Routes, path: str) -> None:
         response = routes.http.post(f"/{path}", content=content.encode("utf-8", "surrogatepass"))
         assert response.status_code == 400, response.text
         assert response.json()["error"]["message"]
+        assert response.json()["error"]["param"] is not None
     response = routes.http.post(f"/{path}", content="{}", headers={"content-type": "text/plain"})
     assert response.status_code == 400
 

@@ -17,10 +17,10 @@ TWO: list[Any] = [{"mask": 12, "name": "reasoning"}, " so ", {"mask": 4, "name":
 
 
 def test_one_free_span_is_a_completion(routes: Routes) -> None:
-    """Greedy and drawn: the same text, and the same number of passes where no EOS cuts it."""
+    """Greedy and drawn."""
     for settings in ({"temperature": 0.0}, {"temperature": 1.0, "seed": 5}):
-        whole = routes.ask("completions", prompt=PROMPT, max_tokens=24, **settings)
-        filled = routes.ask("infill", prompt=PROMPT, template=[{"mask": 24}], **settings)
+        whole = routes.ask("completions", prompt=PROMPT, max_tokens=32, **settings)
+        filled = routes.ask("infill", prompt=PROMPT, template=[{"mask": 32}], **settings)
         assert filled["choices"][0]["text"] == whole["choices"][0]["text"]
         assert filled["choices"][0]["spans"]["span_0"]["complete"]
 
@@ -54,8 +54,12 @@ def test_what_is_fixed_stays(routes: Routes, oracle: Oracle) -> None:
 
 
 def test_spans(routes: Routes, oracle: Oracle) -> None:
-    answer = routes.ask("infill", prompt=PROMPT, template=TWO, temperature=0, answer="answer")
+    answer = routes.ask(
+        "infill", prompt=PROMPT, template=TWO, temperature=0, answer="answer", trace=1
+    )
     (choice,) = answer["choices"]
+    passes = choice["trace"]["forward_pass"]
+    assert sorted(passes) == [-1] * 4 + list(range(16))
     assert list(choice["spans"]) == ["reasoning", "answer"]
     for name, length in (("reasoning", 12), ("answer", 4)):
         span = choice["spans"][name]

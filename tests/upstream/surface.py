@@ -142,6 +142,52 @@ SIGNATURES = {
         "mm_req_doc_ranges model_specific_attn_metadata for_cudagraph_capture causal "
         "rswa_prefix_lens ubatch_idx fast_prefill req_idx"
     ),
+    # routes/door.py, routes/answering.py and routes/infill.py call these.
+    (
+        "vllm.entrypoints.openai.completion.serving",
+        "OpenAIServingCompletion.render_completion_request",
+    ): "request",
+    (
+        "vllm.entrypoints.openai.chat_completion.serving",
+        "OpenAIServingChat.render_chat_request",
+    ): "request",
+    (
+        "vllm.entrypoints.openai.completion.protocol",
+        "CompletionRequest.to_sampling_params",
+    ): "max_tokens default_sampling_params",
+    (
+        "vllm.entrypoints.openai.chat_completion.protocol",
+        "ChatCompletionRequest.to_sampling_params",
+    ): "max_tokens default_sampling_params",
+    ("vllm.entrypoints.serve.utils.api_utils", "with_cancellation"): "handler_func",
+    ("vllm.entrypoints.serve.utils.api_utils", "load_aware_call"): "func",
+    ("vllm.entrypoints.serve.utils.api_utils", "validate_json_request"): "raw_request",
+    ("vllm.entrypoints.serve.utils.sse_keep_alive", "with_sse_keep_alive"): "generator interval",
+    (
+        "vllm.entrypoints.serve.exception_handling.error_response",
+        "create_error_response",
+    ): "message err_type status_code param",
+    ("vllm.plugins.endpoint_plugins.interface", "EndpointPlugin.attach_router"): "app",
+    ("vllm.plugins.endpoint_plugins.interface", "EndpointPlugin.init_state"): (
+        "engine_client state args"
+    ),
+    # decisions.py
+    (
+        "vllm.entrypoints.generate.structured_decisions.strategies",
+        "ReadStrategy.read",
+    ): (
+        "questions instructions state request_id chat_template_kwargs lora_request priority "
+        "cache_salt trace_headers media"
+    ),
+    (
+        "vllm.entrypoints.generate.structured_decisions.strategies",
+        "ReadStrategy.num_requests",
+    ): "questions",
+    ("vllm.entrypoints.generate.structured_decisions.question_types", "label_softmax"): "logprobs",
+    ("vllm.renderers.online_renderer", "OnlineRenderer.preprocess_chat"): (
+        "request messages default_template default_template_content_format "
+        "default_template_kwargs tool_dicts parser skip_mm_cache"
+    ),
 }
 """(module, function) -> its parameters."""
 
@@ -219,10 +265,31 @@ ATTRIBUTES = {
     ("vllm.v1.outputs", "LogprobsTensors"): (
         "logprob_token_ids logprobs selected_token_ranks cu_num_generated_tokens"
     ),
+    # routes/door.py
+    ("vllm.entrypoints.openai.models.serving", "OpenAIServingModels"): "lora_requests model_name",
+    # decisions.py
+    ("vllm.entrypoints.generate.structured_decisions.strategies", "ReadContext"): (
+        "engine_client online_renderer chat_template chat_template_content_format "
+        "default_chat_template_kwargs"
+    ),
+    ("vllm.entrypoints.generate.structured_decisions.strategies", "QuestionRead"): (
+        "probs label_mass argmax_is_label input_tokens output_tokens"
+    ),
+    ("vllm.entrypoints.generate.structured_decisions.strategies", "DecisionLimits"): (
+        "max_questions max_options"
+    ),
+    ("vllm.entrypoints.generate.structured_decisions.question_types", "Question"): (
+        "id type labels"
+    ),
+    ("vllm.entrypoints.generate.structured_decisions.protocol", "ReadPromptRequest"): (
+        "chat_template_kwargs cache_salt"
+    ),
 }
 """(module, class) -> attributes that are read or written."""
 
 GLOBALS = {
+    # compat/front_end.py
+    "vllm.entrypoints.generate.structured_decisions.strategies": "READ_STRATEGIES",
     "vllm.model_executor.models.config": "MODELS_CONFIG_MAP",  # compat/registration.py
     "vllm.triton_utils": "HAS_TRITON triton",  # compat/cpu_runner.py
 }

@@ -11,7 +11,6 @@ import msgspec
 from starlette.requests import Request
 
 from vllm_mdlm.errors import ParameterError
-from vllm_mdlm.params import parameter_names
 
 Fields = TypeVar("Fields", bound=msgspec.Struct)
 
@@ -53,6 +52,10 @@ FILLING_FIELDS = frozenset(
 """Standard fields that say how a template is filled."""
 
 
+PASS_PARAMETERS = frozenset({"cfg_scale", "kv_cache"})
+"""Parameters that change a forward pass, and not only which tokens it commits."""
+
+
 class Body(NamedTuple):
     """A request's body, by who reads it."""
 
@@ -77,7 +80,10 @@ async def read_json(raw_request: Request) -> dict[str, Any]:
 
 
 def split(
-    body: Mapping[str, Any], own: Collection[str], standard: Collection[str], *, parameters: bool
+    body: Mapping[str, Any],
+    own: Collection[str],
+    standard: Collection[str],
+    parameters: Collection[str],
 ) -> Body:
     """Sort the fields of a body by who reads them.
 
@@ -85,22 +91,19 @@ def split(
         body: names and values.
         own: names of the route's own fields.
         standard: names of the standard fields that mean something to the route.
-        parameters: whether the route takes the parameters of samplers too.
+        parameters: names of the parameters that do.
 
     Raises:
         ParameterError: a name that nobody reads.
     """
-    named = parameter_names() - set(own) if parameters else frozenset()
-    known = {*own, *standard, *named}
+    readers = (set(own), set(parameters) - set(own), set(standard))
+    known = set().union(*readers)
     for name, value in body.items():
         if name not in known:
             wanted = f"not a field of this route; known: {', '.join(sorted(known))}"
             raise ParameterError(name, brief(value), wanted)
-    return Body(
-        own={name: body[name] for name in own if name in body},
-        arguments={name: body[name] for name in body if name in named},
-        standard={name: body[name] for name in body if name in standard},
-    )
+    parts = [{name: body[name] for name in body if name in names} for names in readers]
+    return Body(*parts)
 
 
 def decode(values: Mapping[str, Any], kind: type[Fields]) -> Fields:

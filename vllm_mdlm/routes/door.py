@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
-    Awaitable,
     Callable,
     Coroutine,
     Iterable,
@@ -15,20 +13,13 @@ from collections.abc import (
 )
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from fastapi import APIRouter, Depends
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.requests import Request
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
-from vllm.entrypoints.serve.utils.api_utils import (
-    load_aware_call,
-    validate_json_request,
-    with_cancellation,
-)
-from vllm.exceptions import GenerationError, VLLMValidationError
+from vllm.exceptions import GenerationError
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.utils import random_uuid
 
@@ -36,6 +27,7 @@ from vllm_mdlm.compat import serves_our_model
 from vllm_mdlm.compat.refusals import named_as_written
 from vllm_mdlm.errors import ParameterError
 from vllm_mdlm.results import num_passes, scores
+from vllm_mdlm.routes.answering import Refusal
 from vllm_mdlm.routes.body import Body, brief
 from vllm_mdlm.routes.canvas import Layout, Markers
 from vllm_mdlm.templates import parse_template
@@ -49,19 +41,10 @@ if TYPE_CHECKING:
     from vllm.tokenizers import TokenizerLike
 
 Result = TypeVar("Result")
-Handler = Callable[..., Awaitable[Any]]
 
 MAX_IN_FLIGHT = 32
 """Requests that one call has in the engine at a time (our choice): a call of thousands then
 leaves room in the batch for those of others."""
-
-
-class Refusal(Exception):
-    """vLLM's own answer to a request that it refuses."""
-
-    def __init__(self, response: ErrorResponse) -> None:
-        self.response = response
-        super().__init__(response.error.message)
 
 
 class Prepared(NamedTuple):
@@ -75,35 +58,6 @@ class Prepared(NamedTuple):
     lora_request: LoRARequest | None
     priority: int
     stream: bool
-
-
-def post(router: APIRouter, path: str) -> Callable[[Handler], Handler]:
-    """Add a route that behaves as vLLM's own do: it takes JSON, counts as load, ends when its
-    client leaves, and answers a caller's mistake by an error that names the field."""
-
-    def add(handler: Handler) -> Handler:
-        route: Handler = with_cancellation(load_aware_call(_refusing(handler)))
-        router.post(path, dependencies=[Depends(validate_json_request)])(route)
-        return handler
-
-    return add
-
-
-def _refusing(handler: Handler) -> Handler:
-
-    @functools.wraps(handler)
-    async def answer(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return await handler(*args, **kwargs)
-        except ParameterError as error:
-            raise VLLMValidationError(
-                str(error), parameter=error.parameter, value=error.value
-            ) from error
-        except Refusal as refusal:
-            response = refusal.response
-            return JSONResponse(response.model_dump(), status_code=response.error.code)
-
-    return answer
 
 
 class Door:
@@ -150,6 +104,11 @@ class Door:
     def encode(self, text: str) -> list[int]:
         """Tokens of a piece of text, no special tokens added."""
         return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    @property
+    def any_token(self) -> int:
+        """A token that a template can hold, for targets whose score nobody reads."""
+        return 1 if self.engine.model_config.hf_config.mask_token_id == 0 else 0
 
     def check_tokens(self, field: str, tokens: Sequence[int]) -> None:
         """Refuse tokens that no template can hold.
@@ -323,6 +282,8 @@ def _vllm_request(standard: dict[str, Any]) -> CompletionRequest | ChatCompletio
         )
     if "prompt" not in standard and "messages" not in standard:
         raise ParameterError("prompt", None, "send either prompt or messages")
+    if standard.get("messages") == []:
+        raise ParameterError("messages", [], "holds no message")
     kind = CompletionRequest if "prompt" in standard else ChatCompletionRequest
     own = {"max_tokens": 1} if kind is CompletionRequest else {}  # The template says how many.
     unread = standard.keys() - kind.model_fields.keys()

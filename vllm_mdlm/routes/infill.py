@@ -18,10 +18,12 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 
-from vllm_mdlm.results import infill, num_passes
-from vllm_mdlm.routes.body import FILLING_FIELDS, PROMPT_FIELDS, decode, read_json, split
+from vllm_mdlm.params import parameter_names
+from vllm_mdlm.results import infill, num_passes, trace
+from vllm_mdlm.routes.answering import post, read_body
+from vllm_mdlm.routes.body import FILLING_FIELDS, PROMPT_FIELDS, decode, split
 from vllm_mdlm.routes.canvas import Layout, SpanStream, name_spans
-from vllm_mdlm.routes.door import Door, Prepared, checked, last_of, post
+from vllm_mdlm.routes.door import Door, Prepared, checked, last_of
 
 router = APIRouter()
 
@@ -34,12 +36,11 @@ class InfillFields(msgspec.Struct, frozen=True, kw_only=True):
 
 @post(router, "/v1/infill")
 async def create_infill(
-    raw_request: Request, body: Annotated[dict[str, Any], Depends(read_json)]
+    raw_request: Request, body: Annotated[dict[str, Any], Depends(read_body)]
 ) -> Any:
     door = Door.of(raw_request)
-    parts = split(
-        body, InfillFields.__struct_fields__, PROMPT_FIELDS | FILLING_FIELDS, parameters=True
-    )
+    standard = PROMPT_FIELDS | FILLING_FIELDS
+    parts = split(body, InfillFields.__struct_fields__, standard, parameter_names())
     items = name_spans(decode(parts.own, InfillFields).template)
     layout = door.layout(items)
     prepared = await door.prepare(parts, "infill")
@@ -87,6 +88,9 @@ class Writer:
             "exited_early": found.exited_early,
             "forward_passes": num_passes(output),
         }
+        traced = trace(output)
+        if traced is not None:
+            self.choices[output.index]["trace"] = traced
 
     def response(self) -> dict[str, Any]:
         """The response of a call all of whose choices are finished."""

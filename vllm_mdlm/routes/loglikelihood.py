@@ -23,8 +23,9 @@ from vllm.exceptions import VLLMValidationError
 from vllm_mdlm.errors import ParameterError
 from vllm_mdlm.params import Flag
 from vllm_mdlm.results import infill, num_passes
-from vllm_mdlm.routes.body import Body, brief, decode, read_json, split
-from vllm_mdlm.routes.door import Door, Prepared, post
+from vllm_mdlm.routes.answering import post, read_body
+from vllm_mdlm.routes.body import PASS_PARAMETERS, brief, decode, split
+from vllm_mdlm.routes.door import Door, Prepared
 from vllm_mdlm.routes.estimators import draw_masks, estimate, sample_value
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ MAX_SAMPLES = 65536
 """Bounds of one call (our choice)."""
 
 STANDARD = frozenset({"model", "priority", "request_id", "user"})
-PARAMETERS = frozenset({"cfg_scale", "kv_cache"})
-"""Parameters that change a forward pass."""
 
 
 class LikelihoodFields(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,18 +67,16 @@ class Ready(NamedTuple):
 
 @post(router, "/v1/loglikelihood")
 async def create_loglikelihood(
-    raw_request: Request, body: Annotated[dict[str, Any], Depends(read_json)]
+    raw_request: Request, body: Annotated[dict[str, Any], Depends(read_body)]
 ) -> Any:
     door = Door.of(raw_request)
-    own_names = (*LikelihoodFields.__struct_fields__, *PARAMETERS)
-    parts = split(body, own_names, STANDARD, parameters=False)
+    parts = split(body, LikelihoodFields.__struct_fields__, STANDARD, PASS_PARAMETERS)
     fields = decode(parts.own, LikelihoodFields)
-    arguments = {name: body[name] for name in PARAMETERS if name in body}
     ready = []
     for pair in read_pairs(door, fields):
-        standard = {**parts.standard, "prompt": pair.context, "temperature": 0.0}
+        standard = {"prompt": pair.context, "temperature": 0.0, **parts.standard}
         with _said_as_written():
-            prepared = await door.prepare(Body({}, arguments, standard), "loglikelihood")
+            prepared = await door.prepare(parts._replace(standard=standard), "loglikelihood")
         masks = await asyncio.to_thread(
             draw_masks, len(pair.continuation), fields.mc_samples, fields.seed
         )
@@ -249,5 +246,5 @@ def _said_as_written() -> Iterator[None]:
         written = {"prompt": "context", "template": "continuation"}.get(got.partition("[")[0])
         if written is None:
             raise
-        message = str(error).replace(got, written, 1)
+        message = str(error.args[0]).replace(got, written, 1)
         raise VLLMValidationError(message, parameter=written) from error

@@ -17,9 +17,10 @@ from fastapi.responses import JSONResponse
 from starlette.requests import Request
 
 from vllm_mdlm.errors import ParameterError
-from vllm_mdlm.routes.body import PROMPT_FIELDS, brief, decode, read_json, split
+from vllm_mdlm.routes.answering import post, read_body
+from vllm_mdlm.routes.body import PASS_PARAMETERS, PROMPT_FIELDS, brief, decode, split
 from vllm_mdlm.routes.canvas import check_name, name_spans
-from vllm_mdlm.routes.door import Door, post
+from vllm_mdlm.routes.door import Door
 from vllm_mdlm.templates import FreeSpan
 
 router = APIRouter()
@@ -42,11 +43,11 @@ class ScoreFields(msgspec.Struct, frozen=True, kw_only=True):
 
 @post(router, "/v1/reasoning_score")
 async def create_reasoning_score(
-    raw_request: Request, body: Annotated[dict[str, Any], Depends(read_json)]
+    raw_request: Request, body: Annotated[dict[str, Any], Depends(read_body)]
 ) -> Any:
     door = Door.of(raw_request)
     own_names = ScoreFields.__struct_fields__
-    parts = split(body, own_names, PROMPT_FIELDS | {"vllm_xargs"}, parameters=True)
+    parts = split(body, own_names, PROMPT_FIELDS, PASS_PARAMETERS)
     fields = decode(parts.own, ScoreFields)
     target = door.encode(fields.target)
     door.check_tokens("target", target)
@@ -105,7 +106,7 @@ def partial_templates(
     spans = {str(span.name): span for span in template.spans}
     _check_fit("target", fields.target, target, spans[fields.answer])
     if fields.reasonings is None:
-        return [fill(items, {}, fields.answer, target)]
+        return [fill(items, {}, fields.answer, target, door.any_token)]
     check_name(template, "reasoning", fields.reasoning)
     if fields.reasoning == fields.answer:
         raise ParameterError("reasoning", fields.reasoning, "must not be the answer's span")
@@ -114,7 +115,8 @@ def partial_templates(
         tokens = door.encode(text)
         door.check_tokens(f"reasonings[{index}]", tokens)
         _check_fit(f"reasonings[{index}]", text, tokens, spans[fields.reasoning])
-        filled.append(fill(items, {fields.reasoning: tokens}, fields.answer, target))
+        known = {fields.reasoning: tokens}
+        filled.append(fill(items, known, fields.answer, target, door.any_token))
     return filled
 
 
@@ -129,18 +131,23 @@ def _check_fit(field: str, text: str, tokens: Sequence[int], span: FreeSpan) -> 
 
 
 def fill(
-    items: Sequence[Any], known: dict[str, list[int]], answer: str, target: Sequence[int]
+    items: Sequence[Any],
+    known: dict[str, list[int]],
+    answer: str,
+    target: Sequence[int],
+    any_token: int,
 ) -> tuple[list[Any], slice]:
     """Write known tokens at the start of their spans and ask for the score of the target.
 
-    A score names a token for every masked position. Those that are to stay masked get token 0,
-    and what is said of it is dropped.
+    A score names a token for every masked position. Those that are to stay masked get any, and
+    what is said of it is dropped.
 
     Args:
         items: the template, every free span named.
         known: tokens by span name, no longer than the span.
         answer: name of the span that the target stands at the start of.
         target: its tokens, no more than the span has.
+        any_token: stands where the score is dropped.
 
     Returns:
         The template and the place of the target among its scores.
@@ -162,7 +169,7 @@ def fill(
             place = slice(scored, scored + len(wanted))
         scored += room
         if room:
-            filled.append({"mask": room, "target": wanted + [0] * (room - len(wanted))})
+            filled.append({"mask": room, "target": wanted + [any_token] * (room - len(wanted))})
     return filled, place
 
 
