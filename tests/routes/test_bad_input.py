@@ -45,6 +45,7 @@ TEMPLATES: list[tuple[str, Any]] = [
     ("template", [{"mask": 3, "name": "a"}, {"mask": 3, "name": "a"}]),
     ("template", [{"mask": 3}, {"mask": 3, "name": "span_0"}]),
     ("template", [[[[[]]]]]),
+    ("template", ["\ud800"]),
 ]
 
 PROMPTS: list[tuple[str, dict[str, Any]]] = [
@@ -57,6 +58,11 @@ PROMPTS: list[tuple[str, dict[str, Any]]] = [
     ("prompt", {"prompt": "x" * 600}),
     ("messages", {"prompt": GONE, "messages": "x"}),
     ("messages", {"prompt": GONE, "messages": []}),
+    ("messages", {"prompt": GONE, "messages": 3}),
+    ("messages", {"prompt": GONE, "messages": [3]}),
+    ("messages", {"prompt": GONE, "messages": [{"role": 3}]}),
+    ("prompt", {"prompt": "\ud800"}),
+    ("request_id", {"request_id": "\ud800"}),
     ("chat_template", {"chat_template": "x"}),
     ("nonsense", {"nonsense": 1}),
     ("max_tokens", {"max_tokens": 8}),

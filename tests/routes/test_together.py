@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.routes.conftest import Routes
+from vllm_mdlm.routes.door import Door
 
 FREE: list[Any] = [{"mask": 8, "name": "r"}, " so ", {"mask": 4, "name": "a"}]
 BODIES: list[tuple[str, dict[str, Any]]] = [
@@ -67,3 +70,33 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _rounded(item) for name, item in value.items()}
     return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def test_a_call_takes_a_bounded_number_of_places() -> None:
+    """And its first failure ends what is under way."""
+    door = object.__new__(Door)
+    door.limit = 3
+    running, most, ended = 0, 0, 0
+
+    async def job(number: int) -> int:
+        nonlocal running, most, ended
+        running += 1
+        most = max(most, running)
+        try:
+            await asyncio.sleep(0.01 if number < 10 else 10)
+            if number == 7:
+                raise ValueError("seven")
+            return number
+        finally:
+            running -= 1
+            ended += 1
+
+    def jobs(numbers: range) -> Any:
+        return [functools.partial(job, number) for number in numbers]
+
+    assert asyncio.run(door.together(jobs(range(7)))) == list(range(7))
+    assert most == 3
+    with pytest.raises(ValueError, match="seven"):
+        asyncio.run(door.together(jobs(range(7, 30))))
+    assert running == 0
+    assert ended < 7 + 8

@@ -48,9 +48,7 @@ def _refusing(handler: Handler) -> Handler:
         try:
             return await handler(*args, **kwargs)
         except ParameterError as error:
-            raise VLLMValidationError(
-                str(error), parameter=error.parameter, value=error.value
-            ) from error
+            raise VLLMValidationError(str(error), parameter=error.parameter) from error
         except Refusal as refusal:
             response = refusal.response
             return JSONResponse(response.model_dump(), status_code=response.error.code)

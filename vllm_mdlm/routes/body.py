@@ -76,6 +76,13 @@ async def read_json(raw_request: Request) -> dict[str, Any]:
         raise ParameterError("body", type(error).__name__, f"must be JSON: {error}") from None
     if not isinstance(body, dict):
         raise ParameterError("body", type(body).__name__, "must be a JSON object")
+    for name, value in body.items():
+        try:
+            json.dumps([name, value], ensure_ascii=False).encode()
+        except UnicodeEncodeError:  # JSON can escape half a surrogate pair.
+            raise ParameterError(
+                name.encode("ascii", "replace").decode(), brief(value), "must be valid Unicode"
+            ) from None
     return {name: value for name, value in body.items() if value is not None}
 
 

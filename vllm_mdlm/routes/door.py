@@ -9,8 +9,11 @@ from collections.abc import (
     Callable,
     Coroutine,
     Iterable,
+    Iterator,
+    Mapping,
     Sequence,
 )
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from fastapi.exceptions import RequestValidationError
@@ -19,7 +22,7 @@ from starlette.requests import Request
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
-from vllm.exceptions import GenerationError
+from vllm.exceptions import GenerationError, VLLMValidationError
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.utils import random_uuid
 
@@ -179,15 +182,17 @@ class Door:
             ParameterError, VLLMValidationError, RequestValidationError, Refusal: the request
                 cannot be honoured.
         """
-        request = _vllm_request(body.standard)
-        serving = self._chat if isinstance(request, ChatCompletionRequest) else self._completions
+        with _said_of_prompt(body.standard):
+            request = _vllm_request(body.standard)
+            serving = self._chat if _is_chat(request) else self._completions
+            with named_as_written(request):
+                if _is_chat(request):
+                    rendered = await serving.render_chat_request(request)
+                else:
+                    rendered = await serving.render_completion_request(request)
+        if isinstance(rendered, ErrorResponse):
+            raise Refusal(rendered)
         with named_as_written(request):
-            if isinstance(request, ChatCompletionRequest):
-                rendered = await serving.render_chat_request(request)
-            else:
-                rendered = await serving.render_completion_request(request)
-            if isinstance(rendered, ErrorResponse):
-                raise Refusal(rendered)
             params = request.to_sampling_params(1, serving.default_sampling_params)
         inputs = rendered[1] if isinstance(rendered, tuple) else rendered
         if len(inputs) != 1:
@@ -282,8 +287,9 @@ def _vllm_request(standard: dict[str, Any]) -> CompletionRequest | ChatCompletio
         )
     if "prompt" not in standard and "messages" not in standard:
         raise ParameterError("prompt", None, "send either prompt or messages")
-    if standard.get("messages") == []:
-        raise ParameterError("messages", [], "holds no message")
+    messages = standard.get("messages", [{}])
+    if not isinstance(messages, list) or not messages:
+        raise ParameterError("messages", brief(messages), "must be a list of messages")
     kind = CompletionRequest if "prompt" in standard else ChatCompletionRequest
     own = {"max_tokens": 1} if kind is CompletionRequest else {}  # The template says how many.
     unread = standard.keys() - kind.model_fields.keys()
@@ -296,6 +302,23 @@ def _vllm_request(standard: dict[str, Any]) -> CompletionRequest | ChatCompletio
         errors: Sequence[Any] = error.errors()
         places = [dict(one, loc=("body", *one["loc"])) for one in errors]
         raise RequestValidationError(places) from error
+
+
+def _is_chat(request: CompletionRequest | ChatCompletionRequest) -> bool:
+    return isinstance(request, ChatCompletionRequest)
+
+
+@contextmanager
+def _said_of_prompt(standard: Mapping[str, Any]) -> Iterator[None]:
+    """What vLLM refuses without a name while it renders a prompt is said of the prompt."""
+    field = "messages" if "messages" in standard else "prompt"
+    try:
+        yield
+    except VLLMValidationError as error:
+        error.parameter = error.parameter or field
+        raise
+    except TypeError as error:
+        raise ParameterError(field, brief(standard.get(field)), str(error)) from error
 
 
 def _arguments(wrapped: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
