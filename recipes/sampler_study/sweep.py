@@ -43,11 +43,12 @@ class Setting(NamedTuple):
 
 
 def samplers() -> list[Setting]:
-    """Every sampler over the parameter that trades passes."""
+    """Every sampler over the parameter that trades passes; those of few passes first, except the
+    baseline."""
     quotas = [
         Setting(sampler, {"steps": GEN_LENGTH // per_pass})
+        for per_pass in (4, 2, 1)
         for sampler in QUOTA_SAMPLERS
-        for per_pass in (1, 2, 4)
     ]
     thresholds = [Setting("threshold", {"threshold": v}) for v in (0.5, 0.7, 0.9, 0.95, 0.99)]
     factors = [Setting("factor", {"factor": v}) for v in (0.125, 0.25, 0.5, 1.0, 2.0)]
@@ -57,7 +58,9 @@ def samplers() -> list[Setting]:
         Setting("klass", {"threshold": confidence, "kl_threshold": divergence})
         for confidence, divergence in ((0.6, 0.015), (0.9, 0.01), (0.9, 0.001))
     ]
-    return quotas + thresholds + factors + bounds + entropies + stable
+    baseline = Setting("low_confidence", {"steps": GEN_LENGTH})
+    others = entropies + thresholds + bounds + factors + stable + quotas
+    return [baseline, *(setting for setting in others if setting != baseline)]
 
 
 def blocks() -> list[Setting]:
