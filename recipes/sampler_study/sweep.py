@@ -67,8 +67,8 @@ def blocks() -> list[Setting]:
     """One to eight tokens a pass by confidence, in blocks of several lengths."""
     return [
         Setting("low_confidence", {"steps": GEN_LENGTH // per_pass}, block_length)
-        for block_length in (8, 16, 32, 96)
-        for per_pass in (1, 2, 4, 8)
+        for per_pass in (8, 4, 2, 1)
+        for block_length in (32, 16, 8, 96)
     ]
 
 
@@ -77,7 +77,7 @@ def caches() -> list[Setting]:
     chosen = (
         Setting("low_confidence", {"steps": GEN_LENGTH}),
         Setting("low_confidence", {"steps": GEN_LENGTH // 2}),
-        Setting("left_to_right", {"steps": GEN_LENGTH}),
+        Setting("left_to_right", {"steps": GEN_LENGTH // 4}),
         Setting("threshold", {"threshold": 0.9}),
         Setting("entropy_bound", {"entropy_bound": 0.1}),
         Setting("med", {"entropy_threshold": 0.2}),

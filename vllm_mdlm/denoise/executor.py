@@ -12,7 +12,7 @@ from vllm.v1.worker.gpu.sample.output import SamplerOutput
 from vllm_mdlm.denoise.answers import Answers, observe
 from vllm_mdlm.denoise.guidance import Companions, guide
 from vllm_mdlm.denoise.logprobs import LogprobStore
-from vllm_mdlm.denoise.passes import PassView
+from vllm_mdlm.denoise.passes import PassView, dense
 from vllm_mdlm.denoise.peeks import Peeks
 from vllm_mdlm.denoise.proposal import Proposal, Proposer, rows_of
 from vllm_mdlm.denoise.slots import FLOAT, FLOAT_FIELDS, INT, MOVING, SlotTable
@@ -145,12 +145,12 @@ class DenoisingExecutor:
         commit = self._select(view, proposal, present, needs)
         bad_words = self.propose.bad_words
         if bad_words.has_words[view.slots_np].any():
-            commit = bad_words.separate(commit, _dense(proposal.token, view), view, all_token_ids)
+            commit = bad_words.separate(commit, dense(proposal.token, view), view, all_token_ids)
         answers = None
         if view.answer is not None:
             assert proposal.entropy is not None
             self.propose.remove_eos(answer_logits, view.slots_np, view.ints[view.answer.request])
-            entropy = _dense(proposal.entropy, view)
+            entropy = dense(proposal.entropy, view)
             answers = observe(self.templates, view, entropy, answer_logits)
             commit = commit & ~answers.exits.unsqueeze(1)
         self._commit(view, commit, proposal, logits)
@@ -195,16 +195,16 @@ class DenoisingExecutor:
             draw = uniform(keys.flatten(), lane).view(view.masked.shape)
         return BlockView(
             masked=view.masked,
-            confidence=_dense(proposal.confidence, view),
+            confidence=dense(proposal.confidence, view),
             quota=block_quota(
                 ints[:, INT["block_size"]],
                 ints[:, INT["block_steps"]].clamp(min=1),
                 ints[:, INT["block_pass"]],
             ),
-            entropy=None if proposal.entropy is None else _dense(proposal.entropy, view),
-            margin=None if proposal.margin is None else _dense(proposal.margin, view),
+            entropy=None if proposal.entropy is None else dense(proposal.entropy, view),
+            margin=None if proposal.margin is None else dense(proposal.margin, view),
             draw=draw,
-            divergence=(None if proposal.divergence is None else _dense(proposal.divergence, view)),
+            divergence=(None if proposal.divergence is None else dense(proposal.divergence, view)),
         )
 
     def _commit(
@@ -386,12 +386,6 @@ class DenoisingExecutor:
         ints = self.slots.ints[slots.long()]
         refresh = (ints[:, INT["block_pass"]] == 0) | (ints[:, INT["kv_cache"]] == EXACT)
         return torch.where(refresh, 0, ints[:, INT["block_start"]])
-
-
-def _dense(values: torch.Tensor, view: PassView) -> torch.Tensor:
-    """Spread [N] values of logits rows over [R, B]; 0 where there is no row."""
-    flat = values.new_zeros(view.masked.numel())
-    return flat.index_copy_(0, view.rows, values).view(view.masked.shape)
 
 
 def _nothing(num_reqs: int, device: torch.device) -> SamplerOutput:

@@ -130,6 +130,12 @@ def _guidance(
     )
 
 
+def dense(values: torch.Tensor, view: PassView) -> torch.Tensor:
+    """Spread [N] values of logits rows over [R, B]; 0 where there is no row."""
+    flat = values.new_zeros(view.masked.numel())
+    return flat.index_copy_(0, view.rows, values).view(view.masked.shape)
+
+
 def _companion_rows(
     companions: Companions, table: SlotTable, slots_np: np.ndarray
 ) -> np.ndarray | None:

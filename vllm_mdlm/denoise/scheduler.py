@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from vllm.v1.core.sched.scheduler import Scheduler
-from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
@@ -26,8 +26,9 @@ from vllm_mdlm.compat.requests import (
     set_span,
     write_output,
 )
-from vllm_mdlm.denoise import peeks, weights
+from vllm_mdlm.denoise.chain_columns import take_peeks, take_weights
 from vllm_mdlm.denoise.chains import Chains, Link
+from vllm_mdlm.denoise.ends import end_after_text
 from vllm_mdlm.denoise.given import GivenCanvases
 from vllm_mdlm.denoise.infill_log import InfillLog
 from vllm_mdlm.denoise.peeks import Peek
@@ -218,8 +219,9 @@ class SpanScheduler(Scheduler):
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
     ) -> dict[int, EngineCoreOutputs]:
         self._count_passes(scheduler_output, model_runner_output)
-        seen = self._take_peeks(scheduler_output, model_runner_output)
-        log_weights = self._take_weights(scheduler_output, model_runner_output)
+        scheduled = scheduler_output.num_scheduled_tokens
+        seen = take_peeks(self._chains, scheduled, model_runner_output)
+        log_weights = take_weights(self._chains, scheduled, model_runner_output)
         traces = self._take_traces(scheduler_output, model_runner_output)
         infills = dict(self._infills)
         self._given.announce(self.finished_req_ids_dict)
@@ -237,50 +239,10 @@ class SpanScheduler(Scheduler):
             if log_weights:
                 self._run_chains(client_outputs, log_weights, seen)
             if self._trimmed:
-                client_outputs.outputs = self._end_after_text(client_outputs.outputs)
+                client_outputs.outputs = end_after_text(client_outputs.outputs, self._trimmed)
         self._trimmed.clear()
         self._given.send(outputs)
         return outputs
-
-    def _take_peeks(
-        self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
-    ) -> dict[str, Peek]:
-        """What the peeks of this step saw, by candidate."""
-        scheduled = scheduler_output.num_scheduled_tokens
-        draws = {name: self._chains.draws_of(name) for name in scheduled}
-        if not any(draws.values()):
-            return {}
-        assert model_runner_output.logprobs is not None
-        starts = model_runner_output.logprobs.cu_num_generated_tokens
-        assert starts is not None
-        rows = {
-            name: starts[model_runner_output.req_id_to_index[name]]
-            for name, count in draws.items()
-            if count
-        }
-        model_runner_output.logprobs, found = peeks.split(
-            model_runner_output.logprobs, {row: draws[name] for name, row in rows.items()}
-        )
-        return {name: found[row] for name, row in rows.items()}
-
-    def _take_weights(
-        self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
-    ) -> dict[str, list[float]]:
-        """What the tokens that became final in this step weigh, by candidate."""
-        scheduled = scheduler_output.num_scheduled_tokens
-        candidates = [name for name in scheduled if self._chains.is_candidate(name)]
-        if not candidates:
-            return {}
-        assert model_runner_output.logprobs is not None
-        starts = model_runner_output.logprobs.cu_num_generated_tokens
-        assert starts is not None
-        model_runner_output.logprobs, values = weights.split(model_runner_output.logprobs)
-        found = {}
-        for name in candidates:
-            row = model_runner_output.req_id_to_index[name]
-            num_final = len(model_runner_output.sampled_token_ids[row])
-            found[name] = values[starts[row] : starts[row] + num_final].tolist()
-        return found
 
     def _run_chains(
         self,
@@ -418,36 +380,6 @@ class SpanScheduler(Scheduler):
         if complete:
             request.status = RequestStatus.FINISHED_LENGTH_CAPPED
         return complete
-
-    @staticmethod
-    def _ended(output: EngineCoreOutput) -> EngineCoreOutput:
-        return EngineCoreOutput(
-            request_id=output.request_id,
-            new_token_ids=[],
-            finish_reason=output.finish_reason,
-            stop_reason=output.stop_reason,
-            spec_decode_metrics=output.spec_decode_metrics,
-            trace_headers=output.trace_headers,
-        )
-
-    def _end_after_text(self, outputs: list[EngineCoreOutput]) -> list[EngineCoreOutput]:
-        """Send the last text of a request and its end apart.
-
-        The detokenizer drops the last token of an output that ends with FinishReason.STOP,
-        taking it for the stop token, which is already gone here.
-        """
-        result = []
-        for output in outputs:
-            result.append(output)
-            if (
-                output.request_id in self._trimmed
-                and output.new_token_ids
-                and output.finish_reason == FinishReason.STOP
-            ):
-                result.append(self._ended(output))
-                output.finish_reason = None
-                output.stop_reason = None
-        return result
 
     def make_stats(
         self, spec_decoding_stats: SpecDecodingStats | None = None, *args: Any, **kwargs: Any
