@@ -14,7 +14,7 @@ from recipes.infill_study.scores import ScoreStudy
 from recipes.sampler_study.engine import start
 from recipes.train.questions import held_out
 
-STUDIES = {"exit": ExitStudy, "scores": ScoreStudy}
+STUDIES: dict[str, type[ExitStudy] | type[ScoreStudy]] = {"exit": ExitStudy, "scores": ScoreStudy}
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     arguments = parser.parse_args()
     questions = list(held_out(arguments.questions))
-    study: ExitStudy | ScoreStudy = STUDIES[arguments.study](arguments.out, questions)
+    study = STUDIES[arguments.study](arguments.out, questions)
     if not study.is_done:
         study.run(start(arguments.model, arguments.batch))
     print(study.report())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 from recipes.train.questions import ANSWER_PREFIX, Question, check
@@ -38,7 +39,7 @@ def pieces(question: Question, encode: Encode) -> Pieces:
         encode(ANSWER_PREFIX),
         encode(str(question.answer)),
     )
-    joined = [*sum(found.lines, []), *found.delimiter, *found.answer]
+    joined = [*chain(*found.lines), *found.delimiter, *found.answer]
     if joined != encode(question.completion):
         raise ValueError(
             f"{question.completion!r} in pieces is {joined}, as a whole "

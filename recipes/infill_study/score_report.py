@@ -31,9 +31,9 @@ Chosen = Callable[[Scored], bool]
 Value = Callable[[Scored], float]
 
 READING = (
-    "AUC: the chance that right reasoning has a higher log p(answer) than corrupted reasoning, both "
-    "of questions drawn at random; 0.5 is chance. Brackets: 95 % intervals, percentile bootstrap "
-    "over questions. `own`: the share of corrupted reasonings below the right one of their own "
+    "AUC: the chance that right reasoning has a higher log p(answer) than corrupted reasoning, "
+    "both of questions drawn at random; 0.5 is chance. Brackets: 95 % intervals, percentile "
+    "bootstrap over questions. `own`: the share of corrupted reasonings below the right one of their own "
     "question. One line is corrupted: its last digit, the others as they were."
 )
 
@@ -94,11 +94,9 @@ def whole_table(scored: Sequence[Scored]) -> str:
 
 def partial_table(scored: Sequence[Scored]) -> str:
     """Markdown: the first lines visible, the rest masked."""
-    lines = [
-        "| visible lines | questions | median log p(answer), right | AUC, newest line wrong | own | "
-        "AUC, an earlier line wrong | own |",
-        "| --- " * 7 + "|",
-    ]
+    head = "| visible lines | questions | median log p(answer), right | AUC, newest line wrong "
+    head += "| own | AUC, an earlier line wrong | own |"
+    lines = [head, "| --- " * 7 + "|"]
     for count in range(max(one.lines for one in scored)):
         right = [
             one.logprob
