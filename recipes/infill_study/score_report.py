@@ -33,8 +33,8 @@ Value = Callable[[Scored], float]
 READING = (
     "AUC: the chance that right reasoning has a higher log p(answer) than corrupted reasoning, "
     "both of questions drawn at random; 0.5 is chance. Brackets: 95 % intervals, percentile "
-    "bootstrap over questions. `own`: the share of corrupted reasonings below the right one of their own "
-    "question. One line is corrupted: its last digit, the others as they were."
+    "bootstrap over questions. `own`: the share of corrupted reasonings below the right one of "
+    "their own question. One line is corrupted: its last digit, the others as they were."
 )
 
 

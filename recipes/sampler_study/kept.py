@@ -61,7 +61,8 @@ class Folder(Generic[R]):
         write(self.file, self.results)
 
     def answers(self, setting: Named) -> Path:
-        return self.out / "answers" / f"{setting.sampler} {setting.label}.json"
+        name = f"{setting.sampler} {setting.label}".strip()
+        return self.out / "answers" / f"{name}.json"
 
     def in_order(self, sweep: Sequence[Named]) -> list[R]:
         """The results in the order of the sweep."""
