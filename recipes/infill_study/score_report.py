@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 
 from recipes.infill_study.auc import Contest, auc_with_interval, contest
-from recipes.pass_at_k.estimator import Estimate
 from recipes.sampler_study.report import picture
 
 
@@ -26,6 +25,8 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
     logprob: float  # of the answer's tokens, nats
     logprob_with_end: float  # and of the EOS behind it, up to the end of its span
 
+
+STEPS = ("one step", "two steps")
 
 Chosen = Callable[[Scored], bool]
 Value = Callable[[Scored], float]
@@ -66,14 +67,27 @@ def compare(scored: Sequence[Scored], chosen: Chosen, value: Value = logprob) ->
 
 def whole(scored: Sequence[Scored]) -> list[tuple[str, Chosen]]:
     """Rows of the first table: which corrupted reasonings, all lines visible."""
-    lines = max(one.lines for one in scored)
     rows: list[tuple[str, Chosen]] = [
-        ("any", lambda one: True),
-        ("of the last step", lambda one: int(one.corrupted or 0) >= one.earlier),
-        ("of an earlier step", lambda one: int(one.corrupted or 0) < one.earlier),
+        ("any", is_whole),
+        ("of the last step", lambda one: is_whole(one) and int(one.corrupted or 0) >= one.earlier),
+        ("of an earlier step", lambda one: is_whole(one) and int(one.corrupted or 0) < one.earlier),
     ]
-    rows += [(str(i + 1), lambda one, i=i: one.corrupted == i) for i in range(lines)]  # type: ignore[misc]
-    return [(name, lambda one, f=f: one.visible == one.lines and f(one)) for name, f in rows]  # type: ignore[misc]
+    for steps in STEPS:
+        rows += [(f"{i + 1}, {steps}", line(i, steps)) for i in range(longest(scored))]
+    return rows
+
+
+def is_whole(one: Scored) -> bool:
+    return one.visible == one.lines
+
+
+def longest(scored: Sequence[Scored]) -> int:
+    return max(one.lines for one in scored)
+
+
+def line(index: int, steps: str) -> Chosen:
+    """Whole reasonings of which that line is wrong, of questions of one step or of two."""
+    return lambda one: is_whole(one) and one.corrupted == index and STEPS[one.earlier > 0] == steps
 
 
 def whole_table(scored: Sequence[Scored]) -> str:
@@ -97,7 +111,7 @@ def partial_table(scored: Sequence[Scored]) -> str:
     head = "| visible lines | questions | median log p(answer), right | AUC, newest line wrong "
     head += "| own | AUC, an earlier line wrong | own |"
     lines = [head, "| --- " * 7 + "|"]
-    for count in range(max(one.lines for one in scored)):
+    for count in range(longest(scored)):
         right = [
             one.logprob
             for one in scored
@@ -133,24 +147,22 @@ def tables(scored: Sequence[Scored]) -> str:
 
 def picture_of(scored: Sequence[Scored], path: Path) -> None:
     """AUC by corrupted line with all lines visible, and by visible lines with the newest wrong."""
-    lines = range(1, 1 + max(one.lines for one in scored))
-    by_line = {name: chosen for name, chosen in whole(scored) if name.isdigit()}
-    panels_of: list[tuple[str, dict[int, Chosen]]] = [
-        ("corrupted line, all lines visible", {i: by_line[str(i)] for i in lines}),
-        ("visible lines, the newest corrupted", {i: partly(i, True) for i in lines}),
-    ]
-    with picture(path, len(panels_of)) as panels:
-        for panel, (name, rows) in zip(panels, panels_of, strict=True):
-            found = {i: compare(scored, chosen) for i, chosen in rows.items()}
-            _bars(panel, {i: auc_with_interval(one) for i, one in found.items() if one})
+    lines = range(longest(scored))
+    with picture(path, 2) as panels:
+        for steps in STEPS:
+            _curve(panels[0], scored, {i + 1: line(i, steps) for i in lines}, steps)
+        rows = {i + 1: partly(i + 1, True) for i in lines}
+        _curve(panels[1], scored, rows, "all questions")
+        names = ("corrupted line, all lines visible", "visible lines, the newest corrupted")
+        for panel, name in zip(panels, names, strict=True):
             panel.axhline(0.5, color="grey", linewidth=0.8, linestyle=":", label="chance")
-            panel.set(xlabel=name, ylabel="AUC of log p(answer)", ylim=(0.4, 1.02))
+            panel.set(xlabel=name, ylabel="AUC of log p(answer), 95 % intervals", ylim=(0.25, 1.02))
 
 
-def _bars(panel: Any, points: dict[int, Estimate]) -> None:
+def _curve(panel: Any, scored: Sequence[Scored], rows: dict[int, Chosen], label: str) -> None:
+    found = {x: compare(scored, chosen) for x, chosen in rows.items()}
+    points = {x: auc_with_interval(one) for x, one in found.items() if one}
     values = [one.value for one in points.values()]
     below = [one.value - one.low for one in points.values()]
     above = [one.high - one.value for one in points.values()]
-    panel.errorbar(
-        list(points), values, yerr=(below, above), marker="o", capsize=3, label="95 % intervals"
-    )
+    panel.errorbar([*points], values, yerr=(below, above), marker="o", capsize=3, label=label)

@@ -139,8 +139,8 @@ def test_the_tables_compare_equal_prefixes() -> None:
         f"| any | 3 | 6 | 0.750 (0.750 to 0.750) | 0.750 | {chance} |",
         f"| of the last step | 3 | 3 | {sure} | 1.000 | {chance} |",
         f"| of an earlier step | 3 | 3 | {chance} | 0.500 | {chance} |",
-        f"| 1 | 3 | 3 | {chance} | 0.500 | {chance} |",
-        f"| 2 | 3 | 3 | {sure} | 1.000 | {chance} |",
+        f"| 1, two steps | 3 | 3 | {chance} | 0.500 | {chance} |",
+        f"| 2, two steps | 3 | 3 | {sure} | 1.000 | {chance} |",
     ]
     assert partial_table(SCORED).splitlines()[2:] == [
         "| 0 | 3 | -9.000 |  |  |  |  |",
