@@ -10,9 +10,11 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from recipes.sampler_study.report import Result, changed_tokens, plot, read, table, write
+from recipes.sampler_study.engine import chat, start
+from recipes.sampler_study.kept import Folder
+from recipes.sampler_study.report import Result, changed_tokens, plot, table
 from recipes.sampler_study.sweep import GEN_LENGTH, SWEEPS, Setting, baseline
 from recipes.train.questions import Question, check, held_out
 from vllm_mdlm.results import num_passes
@@ -28,8 +30,7 @@ def answer(llm: LLM, setting: Setting, questions: list[Question]) -> list[Reques
     params = SamplingParams(
         temperature=0.0, seed=0, max_tokens=GEN_LENGTH, extra_args=setting.arguments()
     )
-    chats: list[Any] = [[{"role": "user", "content": question.text}] for question in questions]
-    return llm.chat(chats, params)
+    return llm.chat([chat(question) for question in questions], params)
 
 
 class Study:
@@ -37,13 +38,10 @@ class Study:
 
     def __init__(self, out: Path, sweep: list[Setting], questions: list[Question]) -> None:
         self.out, self.sweep, self.questions = out, sweep, questions
-        (out / "answers").mkdir(parents=True, exist_ok=True)
-        self.file = out / "results.jsonl"
-        self.results = read(self.file) if self.file.exists() else []
+        self.folder = Folder(out, Result, len(questions))
 
     def missing(self) -> list[Setting]:
-        done = {(result.sampler, result.label) for result in self.results}
-        return [s for s in self.sweep if (s.sampler, s.label) not in done]
+        return self.folder.missing(self.sweep)
 
     def run(self, llm: LLM, setting: Setting) -> Result:
         """Answer, check and keep one setting."""
@@ -52,8 +50,8 @@ class Study:
         seconds = time.perf_counter() - begun
         verdicts = [check(q, o.text) for q, o in zip(self.questions, outputs, strict=True)]
         tokens = [list(output.token_ids) for output in outputs]
-        self._answers(setting).write_text(json.dumps(tokens))
-        compared = json.loads(self._answers(baseline(setting, self.sweep)).read_text())
+        self.folder.answers(setting).write_text(json.dumps(tokens))
+        compared = json.loads(self.folder.answers(baseline(setting, self.sweep)).read_text())
         result = Result(
             setting.sampler,
             setting.label,
@@ -64,21 +62,16 @@ class Study:
             changed_tokens(tokens, compared),
             seconds,
         )
-        self.results.append(result)
-        write(self.file, self.results)
+        self.folder.keep(result)
         return result
 
     def report(self) -> str:
         """Write table and plot; returns the table."""
-        order = {(s.sampler, s.label): index for index, s in enumerate(self.sweep)}
-        results = sorted(self.results, key=lambda result: order[result.sampler, result.label])
+        results = self.folder.in_order(self.sweep)
         text = table(results)
         (self.out / "table.md").write_text(text + "\n")
         plot(results, self.out / "accuracy.png")
         return text
-
-    def _answers(self, setting: Setting) -> Path:
-        return self.out / "answers" / f"{setting.name}.json"
 
 
 def main() -> None:
@@ -93,9 +86,7 @@ def main() -> None:
     study = Study(arguments.out, SWEEPS[arguments.sweep](), questions)
     missing = study.missing()
     if missing:
-        from vllm import LLM
-
-        llm = LLM(arguments.model, max_num_seqs=arguments.batch, max_num_batched_tokens=16384)
+        llm = start(arguments.model, arguments.batch)
         for setting in missing:
             print(f"{setting.name}: {study.run(llm, setting)}", flush=True)
     print(study.report())

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from scipy.stats import binomtest
+
+R = TypeVar("R")
 
 
 class Result(NamedTuple):
@@ -32,8 +35,13 @@ class Result(NamedTuple):
 
     def interval(self) -> tuple[float, float]:
         """Wilson 95 % interval of the accuracy."""
-        found = binomtest(self.right, self.questions).proportion_ci(method="wilson")
-        return float(found.low), float(found.high)
+        return interval(self.right, self.questions)
+
+
+def interval(right: int, count: int) -> tuple[float, float]:
+    """Wilson 95 % interval of a share."""
+    found = binomtest(right, count).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
 
 
 def changed_tokens(answers: Sequence[list[int]], compared: Sequence[list[int]]) -> float:
@@ -44,12 +52,14 @@ def changed_tokens(answers: Sequence[list[int]], compared: Sequence[list[int]]) 
     return 1 - same / total if total else 0.0
 
 
-def write(path: Path, results: Sequence[Result]) -> None:
+def write(path: Path, results: Sequence[Any]) -> None:
+    """Write NamedTuples, one JSON line each."""
     path.write_text("".join(json.dumps(result._asdict()) + "\n" for result in results))
 
 
-def read(path: Path) -> list[Result]:
-    return [Result(**json.loads(line)) for line in path.read_text().splitlines()]
+def read(path: Path, kind: Callable[..., R]) -> list[R]:
+    """What `write` wrote of one kind of NamedTuple."""
+    return [kind(**json.loads(line)) for line in path.read_text().splitlines()]
 
 
 def table(results: Sequence[Result]) -> str:
@@ -72,23 +82,36 @@ def table(results: Sequence[Result]) -> str:
 
 def plot(results: Sequence[Result], path: Path) -> None:
     """Accuracy against mean passes, one line a sampler and, where they differ, a block length."""
+    with picture(path) as panels:
+        _lines(panels[0], results)
+
+
+@contextmanager
+def picture(path: Path, panels: int = 1) -> Iterator[list[Any]]:
+    """A picture's panels side by side, to be drawn on and then written."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 5))
+    figure, axes = plt.subplots(1, panels, figsize=(8 if panels == 1 else 6 * panels, 5))
+    axes = [axes] if panels == 1 else list(axes)
+    yield axes
+    for panel in axes:
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _lines(axes: Any, results: Sequence[Result]) -> None:
     for line in dict.fromkeys(map(_line, results)):
         points = sorted((r.passes, r.accuracy) for r in results if _line(r) == line)
         axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=line)
     axes.set_xscale("log", base=2)
     axes.set_xlabel("forward passes per answer (mean)")
     axes.set_ylabel("exact match")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def _line(result: Result) -> str:

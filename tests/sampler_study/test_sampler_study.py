@@ -47,7 +47,7 @@ def test_the_table_compares_passes_with_the_baseline() -> None:
 
 def test_results_survive_a_stop(tmp_path: Path) -> None:
     write(tmp_path / "results.jsonl", RESULTS)
-    assert read(tmp_path / "results.jsonl") == RESULTS
+    assert read(tmp_path / "results.jsonl", Result) == RESULTS
 
 
 def test_the_plot_is_a_picture(tmp_path: Path) -> None:
