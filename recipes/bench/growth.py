@@ -1,0 +1,193 @@
+"""How the cost of a pass grows with prompt, canvas and concurrency, beside what it must compute.
+
+    python -m recipes.bench.growth --model 134m --out runs/growth
+
+Around one base shape every dimension is varied alone, under `exact` and `dual`. Each line gives the
+median time of an engine step in which all requests are in the batch, the operations that the mode
+must do in it (the floor), and both as a share of the speed of plain matrix products of the same
+number of tokens. Refresh passes of `dual` are left out: they cost what `exact` costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+
+import torch
+
+from recipes.bench.contest.models import SIZES, random_model
+from recipes.train.settings import ModelSettings
+
+BLOCK = 32
+BLOCK_PASSES = 4
+MODES = ("exact", "dual")
+
+
+class Shape(NamedTuple):
+    """Tokens of a prompt and a canvas, and requests in the batch."""
+
+    prompt: int
+    canvas: int
+    requests: int
+
+
+BASE = Shape(64, 128, 8)
+AXES = {"prompt": (16, 64, 256, 512), "canvas": (32, 64, 128, 256), "requests": (1, 4, 8, 32)}
+
+
+class Line(NamedTuple):
+    """One measured point; seconds of a pass, of its floor, and operations."""
+
+    axis: str
+    mode: str
+    shape: Shape
+    seconds: float
+    floor: float
+    operations: float
+
+
+def shapes() -> Iterator[tuple[str, Shape]]:
+    """Every point with the dimension that it varies."""
+    for axis, values in AXES.items():
+        for value in values:
+            yield axis, BASE._replace(**{axis: value})
+
+
+def operations(s: ModelSettings, shape: Shape, mode: str) -> float:
+    """Floating-point operations of one pass: layers over the span, attention of the span to prompt
+    and canvas, the head over the masked rows of the blocks (half of a block in the mean)."""
+    length = shape.prompt + shape.canvas
+    span = length if mode == "exact" else BLOCK
+    kv_width = s.d_model // s.n_heads * s.n_kv_heads
+    layer = 2 * s.d_model**2 + 2 * s.d_model * kv_width + 3 * s.d_model * s.mlp_hidden_size
+    attention = 4 * span * length * s.d_model
+    rows = BLOCK / 2
+    head = 2 * rows * s.d_model * s.vocab_size
+    return shape.requests * (s.n_layers * (2 * span * layer + attention) + head)
+
+
+def product_speed(s: ModelSettings, tokens: int) -> float:
+    """Operations per second of plain bfloat16 matrix products [tokens, d] x [d, mlp]."""
+    x = torch.randn(tokens, s.d_model, dtype=torch.bfloat16)
+    w = torch.randn(s.d_model, s.mlp_hidden_size, dtype=torch.bfloat16)
+    times = []
+    for _ in range(12):
+        begun = time.perf_counter()
+        for _ in range(4):
+            x @ w
+        times.append((time.perf_counter() - begun) / 4)
+    return 2 * tokens * s.d_model * s.mlp_hidden_size / median(times[2:])
+
+
+def pass_seconds(llm: Any, shape: Shape, mode: str) -> float:
+    """Median of the engine steps that hold all requests and are no refresh."""
+    from vllm import SamplingParams
+
+    engine = llm.llm_engine
+    steps = shape.canvas // BLOCK * BLOCK_PASSES
+    own = {"gen_length": shape.canvas, "block_length": BLOCK, "steps": steps, "kv_cache": mode}
+    params = SamplingParams(
+        temperature=0, max_tokens=shape.canvas, detokenize=False, extra_args=own
+    )
+    for index in range(shape.requests):
+        prompt = [300 + (index + offset) % 50 for offset in range(shape.prompt)]
+        engine.add_request(f"{mode}-{shape}-{index}", {"prompt_token_ids": prompt}, params)
+    times = []
+    while engine.has_unfinished_requests():
+        begun = time.perf_counter()
+        engine.step()
+        times.append(time.perf_counter() - begun)
+    whole = times[:steps]
+    kept = [t for index, t in enumerate(whole) if mode == "exact" or index % BLOCK_PASSES]
+    return median(kept[1:])
+
+
+def measure(size: str, folder: Path) -> list[Line]:
+    """All points, in a random-weight model of one size."""
+    from vllm import LLM
+
+    settings = SIZES[size]
+    most = max(shape.requests * (shape.prompt + shape.canvas) for _, shape in shapes())
+    llm = LLM(
+        str(random_model(folder, size)),
+        max_num_seqs=max(AXES["requests"]),
+        max_num_batched_tokens=most,
+        kv_cache_memory_bytes=2 << 30,
+    )
+    lines = []
+    for axis, shape in shapes():
+        for mode in MODES:
+            seconds = pass_seconds(llm, shape, mode)
+            span = shape.prompt + shape.canvas if mode == "exact" else BLOCK
+            count = operations(settings, shape, mode)
+            floor = count / product_speed(settings, shape.requests * span)
+            lines.append(Line(axis, mode, shape, seconds, floor, count))
+            print(markdown(lines[-1]), flush=True)
+    return lines
+
+
+HEAD = (
+    "| varied | mode | prompt | canvas | requests | pass, ms | floor, ms | TFLOP/s | pass / floor |"
+    "\n" + "| --- " * 9 + "|"
+)
+
+
+def markdown(line: Line) -> str:
+    shape = line.shape
+    return (
+        f"| {line.axis} | {line.mode} | {shape.prompt} | {shape.canvas} | {shape.requests} | "
+        f"{1e3 * line.seconds:.1f} | {1e3 * line.floor:.1f} | "
+        f"{line.operations / line.seconds / 1e12:.2f} | {line.seconds / line.floor:.2f} |"
+    )
+
+
+def plot(lines: list[Line], path: Path) -> None:
+    """Time of a pass and its floor, one panel a dimension."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(AXES), figsize=(4.2 * len(AXES), 3.8), sharey=True)
+    for panel, axis in zip(axes, AXES, strict=True):
+        for mode, colour in zip(MODES, ("tab:blue", "tab:orange"), strict=True):
+            own = [line for line in lines if (line.axis, line.mode) == (axis, mode)]
+            x = [getattr(line.shape, axis) for line in own]
+            panel.plot(x, [1e3 * line.seconds for line in own], "o-", color=colour, label=mode)
+            panel.plot(
+                x, [1e3 * line.floor for line in own], "--", color=colour, label=f"{mode}, floor"
+            )
+        panel.set(xlabel=axis, xscale="log", yscale="log")
+        panel.set_xticks(AXES[axis], [str(value) for value in AXES[axis]])
+        panel.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+        panel.grid(alpha=0.3)
+    axes[0].set_ylabel("one pass, ms")
+    axes[0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", choices=SIZES, default="134m")
+    parser.add_argument("--folder", type=Path, default=Path("runs/models"))
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    print(HEAD)
+    lines = measure(args.model, args.folder)
+    text = "\n".join([HEAD, *map(markdown, lines)])
+    (args.out / "growth.md").write_text(text + "\n")
+    plot(lines, args.out / "growth.png")
+
+
+if __name__ == "__main__":
+    main()
