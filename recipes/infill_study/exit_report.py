@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from recipes.sampler_study.report import interval, picture
+from recipes.intervals import wilson
+from recipes.sampler_study.report import picture
 
 PAPER = {
     ("entropy", None): (256, 79.4),
@@ -120,7 +121,7 @@ def table(results: Sequence[Result]) -> str:
 
 
 def _cells(one: Result, whole: Result, first: Result) -> list[str]:
-    low, high = interval(one.right, one.questions)
+    low, high = wilson(one.right, one.questions)
     # What an exit leaves has no lines to count.
     no_exit = one.early_exit is None
     return [

@@ -8,8 +8,8 @@ import matplotlib
 
 matplotlib.use("agg")
 from matplotlib import pyplot
-from scipy.stats import binomtest
 
+from recipes.intervals import wilson
 from recipes.masking_study.run import RESULTS, Result
 
 Key = tuple[str, str, int | None]
@@ -31,12 +31,6 @@ def pooled(results: list[Result]) -> dict[Key, tuple[int, int]]:
     return {key: (right, count) for key, (right, count) in sums.items()}
 
 
-def interval(right: int, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share; puzzles of all seeds are taken as independent."""
-    found = binomtest(right, count).proportion_ci(method="wilson")
-    return found.low, found.high
-
-
 def table(results: list[Result]) -> str:
     """A Markdown table: one line a scheme and order, one column a stratum."""
     sums = pooled(results)
@@ -48,7 +42,7 @@ def table(results: list[Result]) -> str:
         cells = []
         for difficulty in columns:
             right, count = sums[scheme, order, difficulty]
-            low, high = interval(right, count)
+            low, high = wilson(right, count)
             cells.append(f"{right / count:.3f} ({low:.3f}–{high:.3f})")  # noqa: RUF001
         text.append(f"| {scheme} | {order} | {' | '.join(cells)} |")
     return "\n".join(text) + "\n"
@@ -69,7 +63,7 @@ def plot(results: list[Result], path: Path) -> None:
                 if (s, o) == (scheme, order) and d is not None
             )
             share = [right / count for _, right, count in points]
-            bounds = [interval(right, count) for _, right, count in points]
+            bounds = [wilson(right, count) for _, right, count in points]
             below = [s - low for s, (low, _) in zip(share, bounds, strict=True)]
             above = [high - s for s, (_, high) in zip(share, bounds, strict=True)]
             x = [d for d, _, _ in points]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from scipy.stats import binomtest
+from recipes.intervals import wilson
 
 R = TypeVar("R")
 
@@ -35,13 +35,7 @@ class Result(NamedTuple):
 
     def interval(self) -> tuple[float, float]:
         """Wilson 95 % interval of the accuracy."""
-        return interval(self.right, self.questions)
-
-
-def interval(right: int, count: int) -> tuple[float, float]:
-    """Wilson 95 % interval of a share."""
-    found = binomtest(right, count).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
+        return wilson(self.right, self.questions)
 
 
 def changed_tokens(answers: Sequence[list[int]], compared: Sequence[list[int]]) -> float:

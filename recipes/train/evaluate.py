@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from scipy.stats import binomtest
 from transformers import PreTrainedTokenizerFast
 
+from recipes.intervals import wilson
 from recipes.train.decode import decode
 from recipes.train.layout import read_model
 from recipes.train.model import LLaDA
@@ -85,11 +85,8 @@ def intervals(verdicts: Sequence[Verdict]) -> str:
         "exact match": sum(v.answer_right for v in verdicts),
         "every line right": sum(v.reasoning_right for v in verdicts),
     }
-    found = {
-        name: binomtest(count, len(verdicts)).proportion_ci(method="wilson")
-        for name, count in counts.items()
-    }
-    return ", ".join(f"{name} {ci.low:.3f} to {ci.high:.3f}" for name, ci in found.items())
+    found = {name: wilson(count, len(verdicts)) for name, count in counts.items()}
+    return ", ".join(f"{name} {low:.3f} to {high:.3f}" for name, (low, high) in found.items())
 
 
 def main() -> None:

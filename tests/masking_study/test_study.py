@@ -10,8 +10,9 @@ import msgspec
 import pytest
 import torch
 
+from recipes.intervals import wilson
 from recipes.masking_study.decoders import sampler_of, torch_decoder
-from recipes.masking_study.report import interval, plot, pooled, read_results, table
+from recipes.masking_study.report import plot, pooled, read_results, table
 from recipes.masking_study.run import LOG, evaluate, lowest_nll, run_folder, train
 from recipes.masking_study.settings import Decoding, Study, load_study
 from recipes.masking_study.source import TaskSource, Vocabulary, held_out_examples, rows_of
@@ -142,14 +143,15 @@ def test_each_order_fills_every_cell(finished: Path) -> None:
 
 
 def test_the_interval_is_wilsons() -> None:
-    assert interval(0, 100) == pytest.approx((0.0, 0.0370), abs=1e-3)
-    assert interval(98, 100) == pytest.approx((0.9300, 0.9945), abs=1e-3)
+    assert wilson(0, 100) == pytest.approx((0.0, 0.0370), abs=1e-3)
+    assert wilson(98, 100) == pytest.approx((0.9300, 0.9945), abs=1e-3)
 
 
 PLUGIN = """
 import json, sys
 from pathlib import Path
 
+from recipes.intervals import wilson
 from recipes.masking_study.decoders import plugin_decoder
 from recipes.masking_study.source import Vocabulary, held_out_examples
 from recipes.masking_study.tasks import build_task
