@@ -97,6 +97,8 @@ INFILL_ONLY: list[tuple[str, dict[str, Any]]] = [
     ("early_exit", {"answer": "a", "early_exit": "x"}),
     ("sampler", {"sampler": "random", "vllm_xargs": {"sampler": "random"}}),
     ("sampler", {"vllm_xargs": {"sampler": "nope"}}),
+    ("sampler", {"sampler": "mh", "temperature": 1}),
+    ("sampler", {"sampler": "mh_lookahead", "temperature": 1}),
     ("vllm_xargs", {"vllm_xargs": 3}),
     ("stream", {"stream": "maybe"}),
 ]

@@ -267,13 +267,13 @@ class DenoisingExecutor:
         canvas: torch.Tensor,
     ) -> None:
         """Score the canvas of every peek of the batch, and draw at its first mask."""
-        if not self.peeks.any(view.slots_np):
+        if (most := self.peeks.most(view.slots_np)) == 0:
             return
         rows = rows_of(self.peeks.draws[view.slots_np] > 0, request)
         slots = view.slots[request[rows]]
         choice = self.propose.ruled(logits[rows], view.slots_np, slots, canvas[rows])
         temperature = self.slots.floats[slots, FLOAT["temperature"]]
-        self.peeks.score(choice, temperature, request[rows], len(view.slots))
+        self.peeks.score(choice, temperature, request[rows], len(view.slots), most)
         first = chosen[rows].nonzero().squeeze(1)
         seeds = view.ints[request[rows[first]], INT["seed"]]
         self.peeks.draw(
@@ -327,7 +327,7 @@ class DenoisingExecutor:
             logprobs = self.trace.append(logprobs, view.slots, before, width, entropy)
         if self.weights.wanted[view.slots_np].any():
             logprobs = self.weights.append(logprobs, view.slots, before, width)
-        if self.peeks.any(view.slots_np):
+        if self.peeks.most(view.slots_np) > 0:
             logprobs = self.peeks.append(logprobs, len(view.slots), width)
         spans = torch.diff(input_batch.query_start_loc[: len(first) + 1])
         return SamplerOutput(

@@ -35,17 +35,15 @@ class Peeks:
 
     def __init__(self, num_slots: int) -> None:
         self.draws = np.zeros(num_slots, dtype=np.int64)  # host; 0: not a peek
-        self._most = 0
         self._scores = torch.empty(0)
         self._tokens = torch.empty(0)
 
     def set(self, slot: int, draws: int) -> None:
         self.draws[slot] = draws
 
-    def any(self, slots_np: np.ndarray) -> bool:
-        """Whether one is in the batch."""
-        self._most = int(self.draws[slots_np].max())
-        return self._most > 0
+    def most(self, slots_np: np.ndarray) -> int:
+        """Most tokens that a peek of the batch draws; 0 without one."""
+        return int(self.draws[slots_np].max())
 
     def score(
         self,
@@ -53,6 +51,7 @@ class Peeks:
         temperature: torch.Tensor,
         request: torch.Tensor,
         num_requests: int,
+        most: int,
     ) -> None:
         """Sum log sum_v p(v)^(1 / temperature) over the rows of every peek.
 
@@ -61,12 +60,11 @@ class Peeks:
             temperature: [M] float64.
             request: [M] int64, batch row.
             num_requests: R.
+            most: of the batch.
         """
         values = log_power_sum(choice_logits, temperature.reciprocal())
         self._scores = values.new_zeros(num_requests).index_add_(0, request, values)
-        self._tokens = torch.zeros(
-            num_requests, self._most, dtype=torch.int32, device=values.device
-        )
+        self._tokens = torch.zeros(num_requests, most, dtype=torch.int32, device=values.device)
 
     def draw(
         self,
@@ -85,7 +83,7 @@ class Peeks:
             seeds, canvas_positions, request: [P] int64.
             mask_token: an id that is never drawn.
         """
-        count = self._most
+        count = self._tokens.shape[1]
 
         def each(column: torch.Tensor) -> torch.Tensor:
             return column.repeat_interleave(count, dim=0)
