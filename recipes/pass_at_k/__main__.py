@@ -34,10 +34,11 @@ def check_folder(study: Study, samples: Path | None, out: Path) -> None:
     Samplers, k, budgets, and the number of questions and samples may change between runs.
 
     Raises:
-        ValueError: model, seed, or the canvas or source of a task differ from the first run's.
+        ValueError: model, seed, or the kind, canvas or source of a task differ from the first run's.
     """
     tasks = {
         task.name: {
+            "kind": task.kind,
             "max_tokens": task.max_tokens,
             "arguments": task.arguments,
             "source": str(samples) if samples else "hub",

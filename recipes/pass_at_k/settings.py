@@ -13,7 +13,7 @@ Temperature = Annotated[float, Meta(ge=0, le=2)]
 Seconds = Annotated[float, Meta(gt=0)]
 Arguments = dict[str, str | int | float]
 TaskName = Literal["arithmetic", "math500", "aime24", "aime25", "humaneval", "mbpp"]
-Kind = Literal["all", "addition", "subtraction", "two steps"]
+Kind = Literal["all", "addition", "subtraction", "two steps", "new words"]
 
 RANDOM_AT_ZERO = ("random", "mh", "mh_lookahead")
 """Samplers that draw numbers at temperature 0 too."""

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from recipes.pass_at_k.harder import new_words
 from recipes.pass_at_k.settings import Task
 from recipes.train.questions import held_out
 
@@ -88,8 +89,13 @@ def load(task: Task, folder: Path | None = None) -> list[Item]:
 
 
 def arithmetic(task: Task) -> list[Item]:
-    """The first held-out questions of a kind; those of the other studies, in their order."""
-    questions = (q for q in held_out(sys.maxsize) if task.kind in ("all", q.kind))
+    """The first questions of a kind; but for the new words, held-out questions of the other studies,
+    in their order.
+    """
+    if task.kind == "new words":
+        questions = new_words()
+    else:
+        questions = (q for q in held_out(sys.maxsize) if task.kind in ("all", q.kind))
     return [
         Item("|".join(map(str, q.steps)), q.text, "arithmetic", q)
         for q in islice(questions, task.questions)
