@@ -24,8 +24,6 @@ NEW_WORDS: dict[str, Operator] = {
     "Add {a} plus {b}.": "+",
     "What is {b} more than {a}?": "+",
     "Count {a} apples and {b} apples.": "+",
-    "{a} + {b} is what?": "+",
-    "{a} - {b} is what?": "-",
 }
 """Phrases by their operator; ``a >= b`` where it is a subtraction."""
 
