@@ -34,7 +34,8 @@ def check_folder(study: Study, samples: Path | None, out: Path) -> None:
     Samplers, k, budgets, and the number of questions and samples may change between runs.
 
     Raises:
-        ValueError: model, seed, or the kind, canvas or source of a task differ from the first run's.
+        ValueError: model, seed, or the kind, canvas or source of a task differ from the first
+            run's.
     """
     tasks = {
         task.name: {

@@ -15,13 +15,14 @@ from recipes.pass_at_k.store import Answer, Grade, Key
 class Curve(NamedTuple):
     """Counts of one setting on one task.
 
-    ``n`` and ``c`` are samples and right samples by question, int64 [questions]; ``passes`` and
-    ``tokens`` are means over all samples; ``acceptance`` is the share of proposals accepted, None
-    where the sampler has none.
+    ``n`` and ``c`` are samples and right samples by question, int64 [questions], in the order of
+    ``questions``, which ascends; ``passes`` and ``tokens`` are means over all samples;
+    ``acceptance`` is the share of proposals accepted, None where the sampler has none.
     """
 
     task: str
     sampler: Sampler
+    questions: tuple[str, ...]
     n: Ints
     c: Ints
     passes: float
@@ -32,6 +33,17 @@ class Curve(NamedTuple):
         """pass@k; None where too few samples were drawn."""
         values = self._values(k)
         return None if values is None else mean_with_interval(values)
+
+    def less(self, other: Curve, k: int, other_k: int) -> Estimate | None:
+        """pass@k less the other's pass@other_k, question by question; None where a k is 0 or was
+        not sampled, or the questions are not the same.
+        """
+        if not k or not other_k or self.questions != other.questions:
+            return None
+        own, its = self._values(k), other._values(other_k)
+        if own is None or its is None:
+            return None
+        return mean_with_interval(own - its)
 
     def affordable(self, budget: float) -> int:
         """The largest k whose samples cost ``budget`` passes a question at most, in the mean."""
@@ -64,12 +76,14 @@ def curve(task: str, sampler: Sampler, answers: list[Answer], grades: Mapping[Ke
         count = counts.setdefault(answer.question, [0, 0])
         count[0] += 1
         count[1] += grades[answer.key].right
-    n, c = np.array(list(counts.values()), dtype=np.int64).T
+    questions = tuple(sorted(counts))
+    n, c = np.array([counts[question] for question in questions], dtype=np.int64).T
     proposals = sum(answer.proposals or 0 for answer in answers)
     accepted = sum(answer.acceptances or 0 for answer in answers)
     return Curve(
         task,
         sampler,
+        questions,
         n,
         c,
         float(np.mean([answer.forward_passes for answer in answers])),

@@ -13,7 +13,7 @@ matplotlib.use("agg")
 from matplotlib import pyplot
 
 from recipes.pass_at_k.curves import Curve
-from recipes.pass_at_k.estimator import CONFIDENCE, RESAMPLES
+from recipes.pass_at_k.estimator import CONFIDENCE, RESAMPLES, Estimate
 from recipes.pass_at_k.settings import Study
 
 CSV_FIELDS = (
@@ -29,6 +29,11 @@ READING_PASSES = (
     "Column heads are forward passes a question; k is how many samples they pay for in the mean. "
     f"`{NOT_SAMPLED}`: the study drew fewer than k."
 )
+READING_DIFFERENCES = (
+    "One setting less another, on the same questions: the interval is that of the mean of the "
+    "differences. At equal passes each has the k that it can pay for."
+)
+MARKERS = "osD^vP<X>*"
 
 
 def by_samples(study: Study, found: Sequence[Curve]) -> str:
@@ -61,6 +66,26 @@ def _budget_cell(one: Curve, budget: int) -> str:
     return f"{estimate}, k {k}" if estimate else f"{NOT_SAMPLED}, k {k}"
 
 
+def differences(study: Study, found: Sequence[Curve]) -> str:
+    """Markdown: what one setting of a pair has more than the other, at equal samples and passes."""
+    heads = [*(f"pass@{k}" for k in study.ks), *(f"{b} passes" for b in study.budgets)]
+    lines = _head(["task", "setting", "less", *heads])
+    curves = {(one.task, one.sampler.label): one for one in found}
+    for task in dict.fromkeys(one.task for one in found):
+        for first, second in study.compare:
+            if (task, first) in curves and (task, second) in curves:
+                one, other = curves[task, first], curves[task, second]
+                ks = [(k, k) for k in study.ks]
+                ks += [(one.affordable(b), other.affordable(b)) for b in study.budgets]
+                cells = [_difference_cell(one.less(other, *pair)) for pair in ks]
+                lines.append(_row([task, first, second, *cells]))
+    return "\n".join(lines)
+
+
+def _difference_cell(found: Estimate | None) -> str:
+    return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})" if found else NOT_SAMPLED
+
+
 def markdown(study: Study, found: Sequence[Curve], notes: Sequence[str]) -> str:
     """The whole report."""
     parts = [
@@ -71,9 +96,16 @@ def markdown(study: Study, found: Sequence[Curve], notes: Sequence[str]) -> str:
         "## At equal forward passes",
         READING_PASSES,
         by_passes(study, found),
+        *_differences_part(study, found),
         *notes,
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _differences_part(study: Study, found: Sequence[Curve]) -> list[str]:
+    if not study.compare:
+        return []
+    return ["## Differences", READING_DIFFERENCES, differences(study, found)]
 
 
 def comma_separated(study: Study, found: Sequence[Curve]) -> str:
@@ -102,11 +134,12 @@ def plot(
         1, len(tasks), figsize=(6 * len(tasks) + 3, 4.5), squeeze=False
     )
     for panel, task in zip(panels[0], tasks, strict=True):
-        for one in (one for one in found if one.task == task):
+        for i, one in enumerate(one for one in found if one.task == task):
             points = [(cost(one, k), e) for k in study.ks if (e := one.at_samples(k))]
             x, y = [p[0] for p in points], [p[1].value for p in points]
             style = "--" if one.sampler.is_deterministic else "-"
-            (line,) = panel.plot(x, y, style, marker="o", markersize=3, label=one.sampler.label)
+            look = {"marker": MARKERS[i % len(MARKERS)], "markersize": 5, "color": f"C{i % 10}"}
+            (line,) = panel.plot(x, y, style, label=one.sampler.label, **look)
             low, high = [p[1].low for p in points], [p[1].high for p in points]
             panel.fill_between(x, low, high, alpha=0.08, color=line.get_color())
         panel.set_xscale("log", base=2)

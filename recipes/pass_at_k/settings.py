@@ -82,7 +82,8 @@ class Grading(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Study(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Every task answered with every sampler, ``samples`` times a question.
 
-    ``budgets`` are forward passes a question. ``serve`` are options of ``vllm serve`` where the
+    ``budgets`` are forward passes a question. ``compare`` holds pairs of labels of samplers, whose
+    difference is reported question by question. ``serve`` are options of ``vllm serve`` where the
     study starts the server itself.
     """
 
@@ -94,6 +95,7 @@ class Study(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     concurrency: Positive
     tasks: tuple[Task, ...]
     samplers: tuple[Sampler, ...]
+    compare: tuple[tuple[str, str], ...] = ()
     grading: Grading = Grading()
     serve: tuple[str, ...] = ()
     request_seconds: Seconds = 3600.0
@@ -101,6 +103,9 @@ class Study(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def __post_init__(self) -> None:
         _refuse_twice("tasks", [task.name for task in self.tasks])
         _refuse_twice("samplers", [sampler.label for sampler in self.samplers])
+        labels = {sampler.label for sampler in self.samplers}
+        if unknown := sorted({label for pair in self.compare for label in pair} - labels):
+            raise ValueError(f"`compare` names {unknown}; the samplers are {sorted(labels)}")
         if not self.ks or sorted(set(self.ks)) != list(self.ks) or self.ks[-1] > self.samples:
             raise ValueError(
                 f"`ks` is {list(self.ks)}; it must ascend and end at `samples` "

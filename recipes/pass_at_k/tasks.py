@@ -89,7 +89,7 @@ def load(task: Task, folder: Path | None = None) -> list[Item]:
 
 
 def arithmetic(task: Task) -> list[Item]:
-    """The first questions of a kind; but for the new words, held-out questions of the other studies,
+    """The first questions of a kind: those in new words, or the held-out ones of the other studies,
     in their order.
     """
     if task.kind == "new words":

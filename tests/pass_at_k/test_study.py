@@ -8,6 +8,7 @@ import random
 import sys
 import threading
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,18 +16,19 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from vllm.sampling_params import SamplingParams
 
 from recipes.pass_at_k import __main__ as command
 from recipes.pass_at_k.curves import curves
 from recipes.pass_at_k.estimator import pass_at_k
-from recipes.pass_at_k.report import by_passes, by_samples, write
+from recipes.pass_at_k.harder import new_words
+from recipes.pass_at_k.report import by_passes, by_samples, differences, write
 from recipes.pass_at_k.run import Request, requests, seed_of
 from recipes.pass_at_k.settings import RANDOM_AT_ZERO, Study, Task, load_study
 from recipes.pass_at_k.store import Answer, Grade, Log, read
 from recipes.pass_at_k.tasks import SOURCES, load
 from tests.pass_at_k.endpoint import completion, endpoint
-from vllm_mdlm.params import canvas_shape, decode
-from vllm_mdlm.samplers.registry import samplers
+from vllm_mdlm.admission import ServerRules, plan_request
 
 FOLDER = Path("recipes/pass_at_k")
 STUDY = """
@@ -56,17 +58,29 @@ commit_order = "position_first"
 arguments = { alpha = 4.0 }
 """
 
+RULES = ServerRules(
+    defaults={},
+    limit=4096,
+    limit_name="the context",
+    guided_limit=0,
+    default_max_tokens=256,
+    vocab_size=448,
+    mask_token_id=2,
+    eos_token_id=0,
+)
+
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)
 def test_the_settings_files_decode_and_admission_takes_every_request(path: Path) -> None:
     study = load_study(path)
     for task in study.tasks:
         for sampler in study.samplers:
-            if sampler.sampler in samplers():
-                common, _own = decode(sampler.vllm_xargs(task))
-                assert canvas_shape(common, task.max_tokens, 10**6)[0] >= task.max_tokens
-            else:
-                assert sampler.sampler in RANDOM_AT_ZERO
+            params = SamplingParams(
+                max_tokens=task.max_tokens,
+                temperature=sampler.temperature,
+                extra_args=sampler.vllm_xargs(task),
+            )
+            assert plan_request(params, 64, RULES).gen_length >= task.max_tokens
     assert {s.sampler for s in study.samplers} >= {"random", "left_to_right", *RANDOM_AT_ZERO}
 
 
@@ -82,6 +96,7 @@ def test_the_settings_files_decode_and_admission_takes_every_request(path: Path)
         ('name = "math500"', 'name = "gsm8k"', "Invalid enum value 'gsm8k'"),
         ('name = "math500"', 'name = "math500"\nkind = "addition"', "`kind`"),
         ('"position_first"', '"any"', "Invalid enum value 'any'"),
+        ("concurrency", 'compare = [["mh", "mh"]]\nconcurrency', "`compare` names \\['mh'\\]"),
     ],
 )
 def test_wrong_settings_are_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -130,6 +145,8 @@ def test_arithmetic_takes_held_out_questions_of_a_kind() -> None:
     items = load(Task(name="arithmetic", kind="two steps", questions=30, max_tokens=96))
     assert all(len(item.gold.steps) == 2 for item in items)
     assert len({item.id for item in items}) == 30
+    new = load(Task(name="arithmetic", kind="new words", questions=4, max_tokens=40))
+    assert [item.gold for item in new] == list(islice(new_words(), 4))
     mixed = load(Task(name="arithmetic", questions=30, max_tokens=96))
     assert len({item.gold.kind for item in mixed}) == 3
 
@@ -291,9 +308,10 @@ def test_answers_of_other_settings_are_not_mixed_in(tmp_path: Path) -> None:
     for change, name in (({"seed": 2}, "seed"), ({"model": "other"}, "model")):
         with pytest.raises(ValueError, match=f"holds answers of {name}"):
             command.check_folder(msgspec.structs.replace(study, **change), None, tmp_path)
-    longer = msgspec.structs.replace(study.tasks[0], max_tokens=64)
-    with pytest.raises(ValueError, match="task arithmetic"):
-        command.check_folder(msgspec.structs.replace(study, tasks=(longer,)), None, tmp_path)
+    for field, value in (("max_tokens", 64), ("kind", "new words")):
+        other = msgspec.structs.replace(study.tasks[0], **{field: value})
+        with pytest.raises(ValueError, match="task arithmetic"):
+            command.check_folder(msgspec.structs.replace(study, tasks=(other,)), None, tmp_path)
 
 
 def test_a_server_that_counts_no_passes_is_refused(
@@ -356,6 +374,13 @@ def test_tables_and_points_say_what_the_counts_say(tmp_path: Path) -> None:
     assert cells[:2] == ["no answer", "no answer"]
     assert cells[2].endswith("k 1")
     assert cells[3] == "not sampled, k 50"
+    study = msgspec.structs.replace(
+        study, compare=(("mh, T 1, position_first, alpha 4.0", "low_confidence, T 0"),)
+    )
+    less = [cell.strip() for cell in differences(study, found).splitlines()[2].split("|")[4:-1]]
+    gaps = [float(cell.split(" ")[0]) for cell in less[:3]]
+    assert gaps == pytest.approx([value - 0.8 for value in expected.values()], abs=5e-4)
+    assert less[3:] == ["not sampled", "not sampled", less[0], "not sampled"]
     write(study, found, ["A note."], tmp_path)
     with (tmp_path / "points.csv").open() as file:
         points = list(csv.DictReader(file))
