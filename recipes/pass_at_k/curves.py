@@ -17,6 +17,7 @@ class Curve(NamedTuple):
 
     ``n`` and ``c`` are samples and right samples by question, int64 [questions], in the order of
     ``questions``, which ascends; ``passes`` and ``tokens`` are means over all samples;
+    ``different`` is the mean over questions of how many different answers there are, as texts;
     ``acceptance`` is the share of proposals accepted, None where the sampler has none.
     """
 
@@ -27,6 +28,7 @@ class Curve(NamedTuple):
     c: Ints
     passes: float
     tokens: float
+    different: float
     acceptance: float | None
 
     def at_samples(self, k: int) -> Estimate | None:
@@ -78,6 +80,7 @@ def curve(task: str, sampler: Sampler, answers: list[Answer], grades: Mapping[Ke
         count[1] += grades[answer.key].right
     questions = tuple(sorted(counts))
     n, c = np.array([counts[question] for question in questions], dtype=np.int64).T
+    texts = {(answer.question, answer.text) for answer in answers}
     proposals = sum(answer.proposals or 0 for answer in answers)
     accepted = sum(answer.acceptances or 0 for answer in answers)
     return Curve(
@@ -88,5 +91,6 @@ def curve(task: str, sampler: Sampler, answers: list[Answer], grades: Mapping[Ke
         c,
         float(np.mean([answer.forward_passes for answer in answers])),
         float(np.mean([answer.completion_tokens for answer in answers])),
+        len(texts) / len(questions),
         accepted / proposals if proposals else None,
     )

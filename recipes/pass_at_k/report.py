@@ -22,7 +22,8 @@ CSV_FIELDS = (
 NOT_SAMPLED = "not sampled"
 READING = (
     f"Brackets: {CONFIDENCE:.0%} intervals, percentile bootstrap over questions, {RESAMPLES} "
-    "resamples. Passes and tokens are means of one sample. A setting without randomness has one "
+    "resamples. `different` counts the different answers to a question, whole texts, in the mean. "
+    "Passes and tokens are means of one sample. A setting without randomness has one "
     "sample, and its pass@k is its pass@1."
 )
 READING_PASSES = (
@@ -38,12 +39,12 @@ MARKERS = "osD^vP<X>*"
 
 def by_samples(study: Study, found: Sequence[Curve]) -> str:
     """Markdown: pass@k at equal samples, and what a sample costs."""
-    heads = [*(f"pass@{k}" for k in study.ks), "passes", "tokens", "accepted"]
+    heads = [*(f"pass@{k}" for k in study.ks), "different", "passes", "tokens", "accepted"]
     lines = _head(["task", "setting", "questions", "samples", *heads])
     for one in found:
         cells = [str(one.at_samples(k) or NOT_SAMPLED) for k in study.ks]
         accepted = "" if one.acceptance is None else f"{one.acceptance:.3f}"
-        cost = [f"{one.passes:.1f}", f"{one.tokens:.1f}", accepted]
+        cost = [f"{one.different:.1f}", f"{one.passes:.1f}", f"{one.tokens:.1f}", accepted]
         lines.append(_row([*_names(one), *cells, *cost]))
     return "\n".join(lines)
 

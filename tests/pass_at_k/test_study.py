@@ -332,7 +332,8 @@ def synthetic(study: Study) -> tuple[list[Answer], dict[Any, Grade]]:
     study = msgspec.structs.replace(study, tasks=study.tasks[:1])
     order = {item.id: j for j, item in enumerate(items["arithmetic"])}
     for request in requests(study, items, study.samplers):
-        one = record(request, passes=10 if request.sampler.is_deterministic else 20)
+        text = "odd" if request.sample % 2 else "even"
+        one = record(request, text, passes=10 if request.sampler.is_deterministic else 20)
         answers.append(one)
         right = request.sample < order[request.item.id]
         grades[one.key] = Grade(
@@ -347,7 +348,7 @@ def synthetic(study: Study) -> tuple[list[Answer], dict[Any, Grade]]:
     return answers, grades
 
 
-def record(request: Request, passes: int) -> Answer:
+def record(request: Request, text: str, passes: int) -> Answer:
     task, question, setting, sample = request.key
     return Answer(
         task=task,
@@ -355,7 +356,7 @@ def record(request: Request, passes: int) -> Answer:
         setting=setting,
         sample=sample,
         seed=0,
-        text="",
+        text=text,
         finish_reason="stop",
         completion_tokens=5,
         forward_passes=passes,
@@ -370,6 +371,7 @@ def test_tables_and_points_say_what_the_counts_say(tmp_path: Path) -> None:
     rows = by_samples(study, found).splitlines()
     assert rows[2].count("0.800") == 3  # 4 of 5 questions, for every k
     assert all(f"{value:.3f} (" in rows[3] for value in expected.values())
+    assert rows[3].endswith("| 2.0 | 20.0 | 5.0 |  |")  # two texts a question
     cells = [cell.strip() for cell in by_passes(study, found).splitlines()[3].split("|")[5:-1]]
     assert cells[:2] == ["no answer", "no answer"]
     assert cells[2].endswith("k 1")
