@@ -129,21 +129,22 @@ def comma_separated(study: Study, found: Sequence[Curve]) -> str:
 def plot(
     study: Study, found: Sequence[Curve], path: Path, cost: Callable[[Curve, int], float], axis: str
 ) -> None:
-    """pass@k against what k samples cost: one panel a task, one line a setting."""
+    """pass@k against what k samples cost: one panel a task, one line a setting.
+
+    The intervals are in the tables: bands of many settings would hide each other.
+    """
     tasks = list(dict.fromkeys(one.task for one in found))
     figure, panels = pyplot.subplots(
         1, len(tasks), figsize=(6 * len(tasks) + 3, 4.5), squeeze=False
     )
     for panel, task in zip(panels[0], tasks, strict=True):
         for i, one in enumerate(one for one in found if one.task == task):
-            points = [(cost(one, k), e) for k in study.ks if (e := one.at_samples(k))]
-            x, y = [p[0] for p in points], [p[1].value for p in points]
+            points = [(cost(one, k), e.value) for k in study.ks if (e := one.at_samples(k))]
             style = "--" if one.sampler.is_deterministic else "-"
             look = {"marker": MARKERS[i % len(MARKERS)], "markersize": 5, "color": f"C{i % 10}"}
-            (line,) = panel.plot(x, y, style, label=one.sampler.label, **look)
-            low, high = [p[1].low for p in points], [p[1].high for p in points]
-            panel.fill_between(x, low, high, alpha=0.08, color=line.get_color())
+            panel.plot(*zip(*points, strict=True), style, label=one.sampler.label, **look)
         panel.set_xscale("log", base=2)
+        panel.xaxis.set_major_formatter("{x:g}")
         panel.set(title=task, xlabel=axis)
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("pass@k")
