@@ -1,7 +1,8 @@
 """Run one of the studies: python -m recipes.infill_study exit --out DIR
 
 `exit` is early exit, `scores` how well the answer's log-probability tells right reasoning from
-reasoning with one wrong line, `decisions` what it costs to decide many things in one canvas. What a stopped run has finished is not run again.
+reasoning with one wrong line, `decisions` what it costs to decide many things in one canvas. What a
+stopped run has finished is not run again.
 """
 
 from __future__ import annotations

@@ -179,11 +179,12 @@ def named_as_written(request: Any, *, follows: bool = False) -> Iterator[None]:
 def _follow_gen_length(request: Any, max_model_len: int) -> bool:
     """Without `max_tokens`, the answer may be as long as the canvas that the caller asks for.
 
-    In completions `max_tokens` is never without: OpenAI's default is 16.
+    What the caller sent counts: in completions vLLM fills in OpenAI's default, 16.
     """
     gen_length = (request.vllm_xargs or {}).get("gen_length")
     names = ("max_tokens", "max_completion_tokens")
-    asked = any(getattr(request, name, None) is not None for name in names)
+    sent = request.model_fields_set.intersection(names)
+    asked = any(getattr(request, name) is not None for name in sent)
     if asked or not isinstance(gen_length, int) or not 0 < gen_length <= max_model_len:
         return False
     request.max_tokens = gen_length
