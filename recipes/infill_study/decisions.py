@@ -184,7 +184,7 @@ class Asker:
         for canvas, output in zip(canvases, outputs, strict=True):
             tokens, taken = read(output.outputs[0]), num_passes(output.outputs[0])
             passes += taken
-            positions += taken * (len(output.prompt_token_ids) + len(tokens))
+            positions += taken * (len(output.prompt_token_ids or ()) + len(tokens))
             for place, gold in zip(canvas.places, canvas.gold, strict=True):
                 found.append(stated(tokens[place], self.eos))
                 right.append(found[-1] == stated(gold, self.eos))
