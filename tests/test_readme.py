@@ -11,26 +11,18 @@ The line above a block of shell or Python decides:
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from recipes.server import free_port, stop, wait_for_health
+from tests.pages import PAGES, ROOT, Block, blocks, environment, marked
 
-ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "patches" / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 MODEL = "recipes/models/arithmetic"
 COMMANDS = {"sh", "python"}
 OTHER_LANGUAGES = {"toml", "text"}
-BLOCK = re.compile(
-    r"(?:^<!-- (?P<mark>.+) -->\n)?^```(?P<language>.*)\n(?P<code>(?s:.*?))^```$", re.M
-)
 MARK = re.compile(r"run: (quick start|server|client|alone)|not run: .+")
 
 has_model = pytest.mark.skipif(
@@ -40,43 +32,6 @@ has_environment = pytest.mark.skipif(
     not (ROOT / ".venv" / "bin" / "python").exists(),
     reason="the quick start would install .venv; bash tests/run.sh does so",
 )
-
-
-class Block(NamedTuple):
-    """One fenced block of a page."""
-
-    page: str
-    mark: str
-    language: str
-    code: str
-
-
-def blocks() -> list[Block]:
-    return [
-        Block(
-            str(page.relative_to(ROOT)),
-            found["mark"] or "",
-            found["language"],
-            found["code"].strip(),
-        )
-        for page in PAGES
-        for found in BLOCK.finditer(page.read_text(encoding="utf-8"))
-    ]
-
-
-def marked(mark: str) -> list[Block]:
-    return [block for block in blocks() if block.mark == f"run: {mark}"]
-
-
-def environment() -> dict[str, str]:
-    """This checkout's code and the installation that runs the tests."""
-    paths = [str(Path(sys.executable).parent), os.environ["PATH"]]
-    return os.environ | {
-        "PATH": os.pathsep.join(paths),
-        "PYTHONPATH": str(ROOT),
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-    }
 
 
 def run(block: Block, code: str, folder: Path) -> str:
@@ -127,29 +82,6 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert missing == []
 
 
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Port of the server that README.md starts, with the routes of docs/reasoning.md."""
-    (block,) = marked("server")
-    number = free_port()
-    log = tmp_path_factory.mktemp("readme") / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            ["bash", "-c", f"exec {block.code} --port {number}"],
-            cwd=ROOT,
-            env=environment() | {"VLLM_PLUGINS": "mdlm"},  # as docs/reasoning.md asks
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        wait_for_health(f"http://127.0.0.1:{number}/health", process, log, 540)
-        yield number
-    finally:
-        stop(process)
-
-
 @has_model
 @has_environment
 @pytest.mark.slow
@@ -167,9 +99,9 @@ def test_quick_start(block: Block, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "block", marked("client"), ids=lambda block: f"{block.page}-{block.language}"
 )
-def test_client(block: Block, port: int, tmp_path: Path) -> None:
+def test_client(block: Block, readme_port: int, tmp_path: Path) -> None:
     assert "localhost:8000" in block.code
-    output = run(block, block.code.replace("localhost:8000", f"localhost:{port}"), tmp_path)
+    output = run(block, block.code.replace("localhost:8000", f"localhost:{readme_port}"), tmp_path)
     assert '"error"' not in output
     if "/v1/systemone" in block.code:  # vLLM's own route: its usage has no passes
         assert '"probabilities"' in output

@@ -93,6 +93,9 @@ def test_scores_take_one_block() -> None:
     cut = plan([{"mask": 2, "target": [3, 4]}, "ab", {"mask": 1, "target": [5]}], kv_cache="dual")
     assert cut.blocks == [(0, 5)]
     assert cut.targets == [3, 4, 5]
+    cut = plan([{"mask": 2}, {"mask": 1, "target": [5]}, "a", {"mask": 1}])
+    assert cut.blocks == [(0, 5)]
+    assert cut.targets == [MASK, MASK, 5, MASK]
 
 
 FREE_ITEMS = [{"mask": 4, "name": "r"}, "a", {"mask": 2, "name": "x"}]
@@ -112,7 +115,6 @@ SCORED = [{"mask": 1, "name": "x", "target": [1]}]
         (SCORED, {"sampler": "entropy"}, "sampler"),
         (SCORED, {"block_length": 1}, "block_length"),
         (SCORED, {"early_exit": 0.1, "answer": "x"}, "early_exit"),
-        ([*SCORED, {"mask": 1}], {}, "template[1].target"),
         ("ab", {}, "template"),
     ],
 )

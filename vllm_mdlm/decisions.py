@@ -72,7 +72,11 @@ class JointReadStrategy(ReadStrategy):
         trace_headers: Mapping[str, str] | None = None,
         media: Mapping[str, Sequence[str]] | None = None,
     ) -> list[QuestionRead]:
-        messages = [{"role": "user", "content": user_turn(state, questions)}]
+        user = user_turn(state, questions)
+        asked = user + "".join(question.id for question in questions)
+        texts = {"state": state, "questions": asked, "instructions": instructions or ""}
+        check_unicode(texts | {"cache_salt": cache_salt or "", "request_id": request_id})
+        messages = [{"role": "user", "content": user}]
         if instructions:
             messages.insert(0, {"role": "system", "content": instructions})
         request = ReadPromptRequest(
@@ -122,6 +126,21 @@ class Labels(NamedTuple):
     logprobs: list[float]  # of its labels, nats, over the whole vocabulary
     argmax: int  # the most probable token of the vocabulary
     best: int  # token of the most probable label
+
+
+def check_unicode(fields: Mapping[str, str]) -> None:
+    """Refuse what no message can carry: JSON can escape half a surrogate pair.
+
+    Raises:
+        StructuredDecisionError: names the first such field.
+    """
+    for name, text in fields.items():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise StructuredDecisionError(
+                f"{name}: got {text[error.start]!a}, half a surrogate pair; must be valid Unicode"
+            ) from None
 
 
 def user_turn(state: str, questions: Sequence[Question]) -> str:

@@ -97,9 +97,9 @@ class CommonParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Meta(
             description="The canvas: strings and lists of token ids, which are fixed, and free "
             'spans, `{"mask": n}`, optionally with `name`, `block_length` (unset: the '
-            "request's, or `n` if smaller) and `target` (token ids to be scored). In place of "
-            "`gen_length`; the output is the whole canvas. Offline, and in the routes that have "
-            "a field for it.",
+            "request's, or `n` if smaller) and `target` (token ids to be scored; where a span has "
+            "some, those without stay masked). In place of `gen_length`; the output is the whole "
+            "canvas. Offline, and in the routes that have a field for it.",
         ),
     ] = None
     answer: Annotated[

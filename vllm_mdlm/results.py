@@ -96,7 +96,7 @@ class Infill(NamedTuple):
 
     token_ids: list[int]  # the whole canvas; the mask token where nothing was decided
     logprobs: list[float | None]  # nats, untempered, of committed tokens; None for the others
-    undecided: list[int]  # canvas positions that an early exit left
+    undecided: list[int]  # canvas positions that an early exit left, or that had no target
     answer_entropy: list[float]  # nats, one number a pass; empty without `answer`
     exited_early: bool
 
@@ -115,6 +115,7 @@ def infill(output: Any) -> Infill | None:
     positions = _positions_of(rows)
     kinds = positions[:, -1]
     undecided = np.flatnonzero(kinds == UNDECIDED).tolist()
+    _, scored = _end_of(rows)
     return Infill(
         token_ids=positions[:, 3].astype(int).tolist(),
         logprobs=[
@@ -123,14 +124,14 @@ def infill(output: Any) -> Infill | None:
         ],
         undecided=undecided,
         answer_entropy=rows[rows[:, -1] == PASS, 0].tolist(),
-        exited_early=bool(undecided),
+        exited_early=bool(undecided) and not scored,
     )
 
 
 def scores(output: Any) -> list[float] | None:
     """Log-probabilities of a template's targets, nats, from the left; None for other requests.
 
-    They are those of the full untempered softmax of one pass in which all targets are masked
+    They are those of the full untempered softmax of one pass in which all free positions are masked
     (under guidance, of the guided logits).
     """
     rows = output.routed_experts

@@ -79,7 +79,7 @@ class TemplatePlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     answer: tuple[int, int] | None  # [start, end) whose entropy is traced
     answer_block: int  # first block of the answer; 0 without one
     early_exit: float  # nats; 0: never
-    targets: list[int]  # of a score request, one a free position
+    targets: list[int]  # of a score request, one a free position; the mask token: none, it stays
 
 
 class Decoding(NamedTuple):
@@ -220,7 +220,7 @@ def plan_template(template: Template, decoding: Decoding, mask_token_id: int) ->
     span = None if answer is None else template.spans[answer]
     tokens = [mask_token_id if token == FREE else token for token in template.tokens]
     if template.scores:
-        blocks, targets = _score_block(template, decoding)
+        blocks, targets = _score_block(template, decoding, mask_token_id)
         answer_block = 0
     else:
         per_span = [_blocks(one, decoding.block_length) for one in template.spans]
@@ -259,8 +259,11 @@ def _blocks(span: FreeSpan, default: int) -> list[tuple[int, int]]:
     return [(start, min(start + length, span.end)) for start in range(span.start, span.end, length)]
 
 
-def _score_block(template: Template, decoding: Decoding) -> tuple[list[tuple[int, int]], list[int]]:
-    """One block over all free positions: a score takes one pass."""
+def _score_block(
+    template: Template, decoding: Decoding, mask_token_id: int
+) -> tuple[list[tuple[int, int]], list[int]]:
+    """One block over all free positions: a score takes one pass. Spans without a target stay
+    masked."""
     if decoding.early_exit is not None:
         raise ParameterError(
             "early_exit",
@@ -269,11 +272,5 @@ def _score_block(template: Template, decoding: Decoding) -> tuple[list[tuple[int
         )
     targets: list[int] = []
     for span in template.spans:
-        if span.target is None:
-            raise ParameterError(
-                f"template[{span.item}].target",
-                None,
-                "missing; where one free span has a target, all must have one",
-            )
-        targets += span.target
+        targets += span.target or [mask_token_id] * (span.end - span.start)
     return [(template.spans[0].start, template.spans[-1].end)], targets

@@ -1,7 +1,8 @@
 """Run one of the studies: python -m recipes.infill_study exit --out DIR
 
 `exit` is early exit, `scores` how well the answer's log-probability tells right reasoning from
-reasoning with one wrong line. What a stopped run has finished is not run again.
+reasoning with one wrong line, `decisions` what it costs to decide many things in one canvas. What a
+stopped run has finished is not run again.
 """
 
 from __future__ import annotations
@@ -9,12 +10,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from recipes.infill_study.decisions import DecisionStudy
 from recipes.infill_study.exits import ExitStudy
 from recipes.infill_study.scores import ScoreStudy
 from recipes.sampler_study.engine import start
 from recipes.train.questions import held_out
 
-STUDIES: dict[str, type[ExitStudy] | type[ScoreStudy]] = {"exit": ExitStudy, "scores": ScoreStudy}
+STUDIES: dict[str, type[ExitStudy] | type[ScoreStudy] | type[DecisionStudy]] = {
+    "exit": ExitStudy,
+    "scores": ScoreStudy,
+    "decisions": DecisionStudy,
+}
 
 
 def main() -> None:

@@ -98,26 +98,25 @@ class ScoreStudy:
 
         tokenizer: Any = llm.get_tokenizer()
         encode, eos = encoder(tokenizer), int(tokenizer.eos_token_id)
-        jobs = list[tuple[int, Variant, slice]]()
+        jobs = list[tuple[int, Variant]]()
         params = list[Any]()
         for index, question in enumerate(self.questions):
             cut = pieces(question, encode)
             whole = items(len(cut.lines), cut.delimiter)
             for variant in variants(len(cut.lines)):
                 known = {REASONING: reasoning(question, variant, encode)}
-                template, place = fill(whole, known, ANSWER, target(cut, eos), eos)
+                template = fill(whole, known, ANSWER, target(cut, eos))
                 params.append(SamplingParams(temperature=0.0, extra_args={"template": template}))
-                jobs.append((index, variant, place))
-        outputs = llm.chat([chat(self.questions[index]) for index, _, _ in jobs], params)
+                jobs.append((index, variant))
+        outputs = llm.chat([chat(self.questions[index]) for index, _ in jobs], params)
         return [
             self._scored(job, output.outputs[0]) for job, output in zip(jobs, outputs, strict=True)
         ]
 
-    def _scored(self, job: tuple[int, Variant, slice], output: Any) -> Scored:
-        index, variant, place = job
-        question, logprobs = self.questions[index], scores(output)
-        assert logprobs is not None
-        whole = logprobs[place]
+    def _scored(self, job: tuple[int, Variant], output: Any) -> Scored:
+        index, variant = job
+        question, whole = self.questions[index], scores(output)
+        assert whole is not None
         return Scored(
             question=index,
             lines=len(question.reasoning),

@@ -23,6 +23,14 @@ def main() -> None:
     parser.add_argument("--mc-samples", type=int, default=128)
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument(
+        "--apply-chat-template", action="store_true", help="put contexts into the model's"
+    )
+    parser.add_argument(
+        "--skip-greedy",
+        action="store_true",
+        help="do not ask whether greedy decoding writes a continuation, which few tasks read",
+    )
+    parser.add_argument(
         "--xargs", type=json.loads, default={}, help='as JSON, such as {"sampler": "threshold"}'
     )
     parser.add_argument("--out", type=Path, help="file for the results, JSON")
@@ -34,16 +42,22 @@ def main() -> None:
 
     from recipes.lm_eval.model import MdlmServer
 
-    model = MdlmServer(args.base_url, args.concurrency, args.mc_samples, **args.xargs)
+    model = MdlmServer(
+        args.base_url,
+        args.concurrency,
+        args.mc_samples,
+        greedy=not args.skip_greedy,
+        **args.xargs,
+    )
     results = simple_evaluate(
         model=model,
         tasks=list(args.tasks),
         limit=args.limit,
+        apply_chat_template=args.apply_chat_template,
         # Reading the names of all of lm-eval's tasks takes long; these two need none.
         task_manager=TaskManager(
             include_path=str(TASKS), include_defaults=not set(args.tasks) <= set(OWN)
         ),
-        bootstrap_iters=0,
     )
     print(make_table(results))
     if args.out:

@@ -1,36 +1,44 @@
 """Writes the questions of the two tasks: python -m recipes.lm_eval.data
 
-Held-out questions of the arithmetic model, of one step. A wrong choice is the right worked answer
-with another number stated.
+Held-out questions of the arithmetic model. A wrong choice is the right worked answer with one digit
+changed: in the number that it states, or in a line of its calculation.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import sys
 from collections.abc import Iterable, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from recipes.train.questions import ANSWER_PREFIX, Question, held_out
+from recipes.train.questions import Question, held_out
 
 TASKS = Path(__file__).with_name("tasks")
-QUESTIONS = 20
+QUESTIONS = 100
+CHOICES = 4
 
 
 def choice(question: Question, rng: random.Random) -> dict[str, Any]:
-    """Four statements of an answer, one of them right."""
-    near = [n for n in range(question.answer - 12, question.answer + 13) if n >= 0]
-    near.remove(question.answer)
-    numbers = [question.answer, *rng.sample(near, 3)]
-    rng.shuffle(numbers)
+    """Four worked answers, one of them right, one that states another number."""
+    lines = question.completion.split("\n")
+    answers = {question.completion: None, changed(lines, len(lines) - 1, rng): None}
+    while len(answers) < CHOICES:
+        answers[changed(lines, rng.randrange(len(lines) - 1), rng)] = None
+    choices = list(answers)
+    rng.shuffle(choices)
     return {
-        "question": "\n".join([question.text, *question.reasoning]),
-        "choices": [f"{ANSWER_PREFIX}{number}" for number in numbers],
-        "answer": numbers.index(question.answer),
+        "question": question.text,
+        "choices": choices,
+        "answer": choices.index(question.completion),
     }
+
+
+def changed(lines: list[str], index: int, rng: random.Random) -> str:
+    """The lines as one text, with another last digit in one of them; later lines stay."""
+    line = lines[index]
+    digit = rng.choice([digit for digit in "0123456789" if digit != line[-1]])
+    return "\n".join([*lines[:index], line[:-1] + digit, *lines[index + 1 :]])
 
 
 def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -39,7 +47,7 @@ def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def main(folder: Path = TASKS) -> None:
     rng = random.Random(0)
-    questions = list(islice((q for q in held_out(sys.maxsize) if len(q.steps) == 1), QUESTIONS))
+    questions = list(held_out(QUESTIONS))
     write(folder / "arithmetic_choice.jsonl", (choice(q, rng) for q in questions))
     words = ({"question": q.text, "answer": str(q.answer)} for q in questions)
     write(folder / "arithmetic_words.jsonl", words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, TypeVar
 
 from lm_eval.api.instance import Instance
@@ -23,7 +24,7 @@ class MdlmServer(LM):  # type: ignore[misc]
     Args:
         base_url: ``http://HOST:PORT/v1``.
         concurrency: requests at once.
-        mc_samples, seed: as `Client`.
+        mc_samples, seed, greedy: as `Client`.
         vllm_xargs: any other argument is a parameter of every generation.
     """
 
@@ -33,6 +34,7 @@ class MdlmServer(LM):  # type: ignore[misc]
         concurrency: int = 16,
         mc_samples: int = 128,
         seed: int = 0,
+        greedy: bool = True,
         # lm-eval gives these to every class; a server has its own.
         batch_size: object = None,
         max_batch_size: object = None,
@@ -40,16 +42,38 @@ class MdlmServer(LM):  # type: ignore[misc]
         **vllm_xargs: str | int | float,
     ) -> None:
         super().__init__()
-        self.client = Client(base_url, vllm_xargs, int(mc_samples), int(seed))
+        self.client = Client(base_url, vllm_xargs, int(mc_samples), int(seed), greedy)
         self.concurrency = int(concurrency)
+        self._is_chat = False
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """Bounds in nats; they stand in for log-likelihoods, as in LLaDA's evaluation."""
-        return self._each("loglikelihood", self.client.loglikelihood, requests)
+        if not self._is_chat:
+            return self._each("loglikelihood", self.client.loglikelihood, requests)
+        tokens = cache(self.client.tokens)
+        return self._each(
+            "loglikelihood",
+            lambda text, end: self.client.loglikelihood(tokens(text), end),
+            requests,
+        )
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        """Answers in chat form, cut at the task's stop strings."""
-        return self._each("generate_until", self.client.generate, requests)
+        """Answers, cut at the task's stop strings: of a context that lm-eval has put into the chat
+        template as it stands, of any other as one user message."""
+        ask = self.client.complete if self._is_chat else self.client.generate
+        return self._each("generate_until", ask, requests)
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """The server's chat template; lm-eval calls it for every context of a run, or for none."""
+        self._is_chat = True
+        return self.client.chat_text(chat_history, add_generation_prompt)
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Tells contexts of one chat template from those of another in lm-eval's cache."""
+        return self.client.model
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
         """Refused: perplexity of a text without context is not what the bound is of."""

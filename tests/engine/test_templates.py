@@ -298,6 +298,37 @@ def test_scores_are_the_network_s(
     assert num_passes(alone) == 1
 
 
+def test_a_span_without_a_target_stays_masked(
+    engine: Callable[..., Engine], reference: Callable[[str], Llada]
+) -> None:
+    """In the pass and in the output, beside other requests; what is scored there is the same."""
+    running, network = engine("mha"), reference("mha")
+    items: list[Any] = [{"mask": 3, "name": "a"}, [9], {"mask": 2, "target": [5, 6]}, {"mask": 2}]
+    first, fixed, scored, last = items
+    any_target = {"target": [7, 7, 7]}, {"target": [7, 7]}
+    whole = [first | any_target[0], fixed, scored, last | any_target[1]]
+    own = {"kv_cache": "dual", "trace": 1, "answer": "a"}
+    standard = {"logprobs": 1}
+    plain = job([4], 8, gen_length=8)
+    for cfg_scale in (0.0, 1.0):
+        one = job([1, 2], 1, standard=standard, template=items, cfg_scale=cfg_scale, **own)
+        output = running.run([plain, one, plain])[1]
+        wanted = score(network, [1, 2], whole, cfg_scale)[3:5]
+        assert scores(output) == pytest.approx(wanted, abs=1e-4)
+        mask, found, traced = network.mask_token_id, infill_of(output), trace(output)
+        assert found is not None
+        assert traced is not None
+        canvas = [mask, mask, mask, 9, 5, 6, mask, mask]
+        assert found.token_ids == list(output.token_ids) == canvas
+        assert found.undecided == [0, 1, 2, 6, 7]
+        assert not found.exited_early
+        assert [one is None for one in found.logprobs] == [token not in (5, 6) for token in canvas]
+        assert traced["forward_pass"] == [0 if token in (5, 6) else -1 for token in canvas]
+        assert output.logprobs is not None
+        assert output.logprobs[0][mask].logprob == 0.0
+        assert found.answer_entropy[0] > 1.0
+
+
 def test_reasoning_given_the_answer_follows_the_chain_rule(
     engine: Callable[..., Engine], reference: Callable[[str], Llada]
 ) -> None:

@@ -70,6 +70,18 @@ def test_questions_are_filled_in_one_canvas(routes: Routes, oracle: Oracle) -> N
         assert found == pytest.approx(expected[labels], abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    "field", ["state", "instructions", "questions", "cache_salt", "request_id"]
+)
+def test_half_a_surrogate_pair_is_refused_by_name(routes: Routes, field: str) -> None:
+    half = "x\ud800"
+    asked = {half: COLOUR | {"criteria": {half: None, "green": None}}}
+    body: dict[str, Any] = {"state": "A leaf.", "questions": {"colour": COLOUR}}
+    response = routes.send("systemone", **body | {field: asked if field == "questions" else half})
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]["message"].startswith(field)
+
+
 def test_refusals(routes: Routes) -> None:
     many = {f"q{number}": COLOUR for number in range(17)}
     yes_no = {"sure": {"type": "noul"}}  # Three tokens and two in this vocabulary.

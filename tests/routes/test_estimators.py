@@ -8,8 +8,15 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 
-from vllm_mdlm.routes.estimators import Estimate, draw_masks, estimate, sample_value
+from vllm_mdlm.routes.estimators import (
+    Estimate,
+    draw_masks,
+    estimate,
+    mask_counts,
+    sample_value,
+)
 
 LENGTH = 4
 
@@ -66,6 +73,31 @@ def test_numbers_of_masked_positions_are_spread_evenly() -> None:
     for seed in range(20):
         counts = Counter(len(mask) for mask in draw_masks(LENGTH, 3 * LENGTH, seed))
         assert counts == dict.fromkeys(range(1, LENGTH + 1), 3)
+
+
+def published_counts(length: int, size: int, k: int) -> list[int]:
+    """A mini-batch of `forward_process` in LLaDA's `get_log_likelihood.py`, which draws k."""
+    x = torch.round(torch.linspace(float(k), k + (size - 1) * (length / size), steps=size)).long()
+    found: list[int] = (((x - 1) % length) + 1).tolist()
+    return found
+
+
+@pytest.mark.parametrize(("length", "size"), [(8, 16), (7, 16), (48, 32), (50, 16), (20, 16)])
+def test_no_number_of_masked_positions_is_favoured(length: int, size: int) -> None:
+    """The published numbers are the same up to rounding, and even ones come more often."""
+    own, published = Counter[int](), Counter[int]()
+    for start in range(length):
+        counts = mask_counts(length, size, start).tolist()
+        theirs = published_counts(length, size, start + 1)
+        own.update(counts)
+        published.update(theirs)
+        assert all((b - a) % length in (0, 1) for a, b in zip(counts, theirs, strict=True))
+    assert own == dict.fromkeys(range(1, length + 1), size)
+    even = sum(number for count, number in published.items() if count % 2 == 0)
+    if length % 2 == 0:
+        assert even > length * size / 2
+    if (length, size) == (8, 16):
+        assert [published[count] for count in range(1, 9)] == [8, 24] * 4
 
 
 def test_every_mask_of_a_number_is_as_likely() -> None:

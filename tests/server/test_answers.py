@@ -7,6 +7,7 @@ from typing import Any
 import openai
 import pytest
 
+from tests.server.conftest import Post
 from tests.server.oracle import Answer, Oracle
 
 MODEL = "tiny"
@@ -51,6 +52,23 @@ def test_chat_without_max_tokens_has_the_default_canvas(client: openai.OpenAI) -
     usage: Any = chat(client, "Hi", extra_body={"vllm_xargs": {"steps": 32}}).usage
     assert usage.completion_tokens <= 256
     assert usage.forward_passes <= 32
+
+
+@pytest.mark.parametrize("sent", [{}, {"max_tokens": None}])
+def test_without_max_tokens_gen_length_says_how_many(
+    client: openai.OpenAI, post: Post, sent: dict[str, None]
+) -> None:
+    """In completions too, where vLLM's default is 16; that is left where no canvas is named."""
+    body: dict[str, Any] = {"prompt": "The cat", "temperature": 0, "ignore_eos": True, **sent}
+    long = post("completions", **body, vllm_xargs={"gen_length": 40, "steps": 5}).json()
+    assert long["usage"]["completion_tokens"] == 40
+    assert long["choices"][0]["finish_reason"] == "length"
+    short = post("completions", **body, vllm_xargs={"gen_length": 8}).json()
+    assert short["usage"]["completion_tokens"] == 8
+    plain = post("completions", prompt="The cat", temperature=0, ignore_eos=True).json()
+    assert plain["usage"]["completion_tokens"] == 16
+    options: dict[str, Any] = {"ignore_eos": True, "vllm_xargs": {"gen_length": 40, "steps": 5}}
+    assert chat(client, "What?", extra_body=options).usage.completion_tokens == 40
 
 
 def test_token_prompt(client: openai.OpenAI, oracle: Oracle) -> None:
@@ -159,10 +177,21 @@ def test_stop_string(client: openai.OpenAI, oracle: Oracle) -> None:
         choice = response.choices[0]
         assert choice.text == (kept + stop if include else kept)
         assert (choice.finish_reason, choice.stop_reason) == ("stop", stop)
-        assert len(kept) <= response.usage.completion_tokens <= len(kept) + len(stop)
         decided = len(kept) + len(stop)
+        assert response.usage.completion_tokens == decided
         assert response.usage.forward_passes >= max(expected.canvas.commit_pass[:decided]) + 1
         assert response.usage.forward_passes <= 32
+
+
+def test_tokens_behind_a_stop_string_are_not_counted(client: openai.OpenAI, oracle: Oracle) -> None:
+    """Also where the pass that wrote the string wrote all the rest: a token is a byte here."""
+    own = {"steps": 1, "block_length": 32}
+    text = oracle.answer("Once upon", 32, **own).text
+    stop = text[4:6]
+    response = complete(client, "Once upon", 32, stop=stop, extra_body={"vllm_xargs": own})
+    assert response.choices[0].text == text[: text.index(stop)]
+    assert response.usage.completion_tokens == text.index(stop) + len(stop)
+    assert response.usage.forward_passes == 1
 
 
 def test_stop_token(client: openai.OpenAI, oracle: Oracle) -> None:

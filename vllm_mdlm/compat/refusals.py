@@ -143,7 +143,8 @@ def _check_request(original: Callable[..., Any]) -> Callable[..., Any]:
         if not serves_our_model(self.model_config):
             return await original(self, request, *args, **kwargs)
         _refuse_misplaced(request)
-        follows = _follow_gen_length(request, self.model_config.max_model_len)
+        is_default = await _is_default(request, args[0] if args else kwargs.get("raw_request"))
+        follows = _follow_gen_length(request, self.model_config.max_model_len, is_default)
         with named_as_written(request, follows=follows):
             response = await original(self, request, *args, **kwargs)
         if isinstance(response, ErrorResponse) and response.error.param is None:
@@ -176,14 +177,25 @@ def named_as_written(request: Any, *, follows: bool = False) -> Iterator[None]:
         raise VLLMValidationError(str(error), parameter=parameter) from error
 
 
-def _follow_gen_length(request: Any, max_model_len: int) -> bool:
+async def _is_default(request: Any, raw_request: Any) -> bool:
+    """Whether `max_tokens` is what vLLM has filled in: OpenAI's default of completions, 16.
+
+    It is filled in before the request is read, so only the body tells it from one that was sent.
+    """
+    default = type(request).model_fields["max_tokens"].default
+    if raw_request is None or default is None or request.max_tokens != default:
+        return False
+    return (await raw_request.json()).get("max_tokens") is None
+
+
+def _follow_gen_length(request: Any, max_model_len: int, is_default: bool) -> bool:
     """Without `max_tokens`, the answer may be as long as the canvas that the caller asks for.
 
-    In completions `max_tokens` is never without: OpenAI's default is 16.
+    A default that vLLM has filled in is no `max_tokens` of the caller's.
     """
     gen_length = (request.vllm_xargs or {}).get("gen_length")
     names = ("max_tokens", "max_completion_tokens")
-    asked = any(getattr(request, name, None) is not None for name in names)
+    asked = any(getattr(request, name, None) is not None for name in names) and not is_default
     if asked or not isinstance(gen_length, int) or not 0 < gen_length <= max_model_len:
         return False
     request.max_tokens = gen_length

@@ -227,7 +227,7 @@ class DenoisingExecutor:
                 positions = torch.cat([positions, view.answer.positions])
                 tokens = torch.cat([tokens, undecided.to(tokens.dtype)])
             all_tokens[view.guidance.slots, positions[rows]] = tokens[rows]
-        self._record(view, chosen, proposal, logits)
+        self._record(view, chosen & (proposal.token != self.tokens.mask), proposal, logits)
 
     def _record(
         self, view: PassView, chosen: torch.Tensor, proposal: Proposal, logits: torch.Tensor

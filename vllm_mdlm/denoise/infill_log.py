@@ -58,7 +58,7 @@ class InfillLog:
         counted = self._clock.count(trace)
         ids = np.asarray(tokens, dtype=np.float32)
         undecided = ids == self._mask_token_id
-        if undecided.any():
+        if undecided.any() and not self._scored:
             self._clock.leave_block()
         kinds = np.where(counted[:, 0] == NO_PASS, FIXED, COMMITTED)
         kinds = np.where(undecided, UNDECIDED, kinds).astype(np.float32)

@@ -112,16 +112,15 @@ class Proposer:
             need_entropy="entropy" in needs,
             need_margin="margin" in needs,
         )
+        token = self._leave_masked(stats.token, view, request)
         by_distribution = ints[:, INT["position_first"]].bool()
         confidence = torch.where(by_distribution, stats.top_logprob, stats.logprob).exp_()
         if (suppress_eos == SUPPRESS_EOS["confidence"]).any():
             confidence = _suppress_eos_confidence(
-                logits, stats.token, confidence, ints, noise.temperature, self.tokens
+                logits, token, confidence, ints, noise.temperature, self.tokens
             )
         divergence = self.memory.divergence(logits, view) if "divergence" in needs else None
-        return Proposal(
-            stats.token, stats.logprob, confidence, stats.entropy, stats.margin, divergence
-        )
+        return Proposal(token, stats.logprob, confidence, stats.entropy, stats.margin, divergence)
 
     def remove_eos(self, logits: torch.Tensor, slots_np: np.ndarray, ints: torch.Tensor) -> None:
         """`suppress_eos=logits`, in place.
@@ -193,13 +192,29 @@ class Proposer:
         rows: torch.Tensor,
         given: np.ndarray,
     ) -> None:
-        """Leave scored rows their target alone, in place."""
+        """Leave scored rows their target alone, in place; a row without a target keeps its own."""
         own = rows_of(given, request)
-        slots = view.slots[request[own]]
-        positions = view.positions.flatten()[view.rows[rows[own]]]
-        canvas = positions - view.ints[request[own], INT["prompt_len"]]
+        targets = self._targets(view, request[own], rows[own])
+        scored = targets != self.tokens.mask
+        own = own[scored]
         choice[own] = float("-inf")
-        choice[own, self.templates.targets(slots, canvas)] = 0.0
+        choice[own, targets[scored]] = 0.0
+
+    def _leave_masked(
+        self, token: torch.Tensor, view: PassView, request: torch.Tensor
+    ) -> torch.Tensor:
+        """Proposed tokens, [N], with the mask token where a score has no target."""
+        given = self.templates.host.scored[view.slots_np]
+        if not given.any():
+            return token
+        rows = rows_of(given, request)
+        return token.index_copy(0, rows, self._targets(view, request[rows], rows))
+
+    def _targets(self, view: PassView, request: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Given tokens of scored logits rows, [M] int64; the mask token where there is none."""
+        positions = view.positions.flatten()[view.rows[rows]]
+        canvas = positions - view.ints[request, INT["prompt_len"]]
+        return self.templates.targets(view.slots[request], canvas)
 
     def ruled(
         self,

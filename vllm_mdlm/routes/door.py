@@ -108,11 +108,6 @@ class Door:
         """Tokens of a piece of text, no special tokens added."""
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
-    @property
-    def any_token(self) -> int:
-        """A token that a template can hold, for targets whose score nobody reads."""
-        return 1 if self.engine.model_config.hf_config.mask_token_id == 0 else 0
-
     def check_tokens(self, field: str, tokens: Sequence[int]) -> None:
         """Refuse tokens that no template can hold.
 

@@ -1,6 +1,7 @@
 """LLaDA's Monte-Carlo bound on a log-likelihood: which masks are drawn, and what is made of them.
 
-Source: LLaDA, arXiv 2502.09992, equation 6, and `get_log_likelihood` of its published evaluation.
+Source: LLaDA, arXiv 2502.09992, equation 6, and its published `get_log_likelihood.py` and
+`eval_llada.py`. Where the numbers of masked positions differ from theirs, `mask_counts` says.
 Knows nothing of a model: `draw_masks` says what to score, `estimate` what the scores amount to.
 """
 
@@ -30,13 +31,32 @@ class Estimate(NamedTuple):
     standard_error: float | None
 
 
+def mask_counts(length: int, num_samples: int, start: int) -> torch.Tensor:
+    """How many positions every sample masks: evenly spread over 1..`length`, from a start on.
+
+    With a start drawn from all alike, every sample by itself has each number with the same
+    probability. Two things are ours. The source draws a start for every mini-batch (16 samples, or
+    32), here all samples of a request have one, so their numbers differ as little as they can. And
+    the source rounds the evenly spread numbers half to even, which favours even ones where halves
+    occur (in mini-batches of 16 of an 8-token answer they come three times as often as odd ones);
+    here they are rounded down, which favours none.
+
+    Args:
+        length: positions of the continuation, at least 1.
+        num_samples: samples, at least 1.
+        start: in [0, `length`); the first sample masks one more.
+
+    Returns:
+        [num_samples] int64.
+    """
+    return (start + torch.arange(num_samples) * length // num_samples) % length + 1
+
+
 def draw_masks(length: int, num_samples: int, seed: int) -> list[tuple[int, ...]]:
     """Positions to mask, sample by sample.
 
-    The numbers of masked positions are spread evenly over 1..`length` from a random start, so that
-    every sample by itself has each number with the same probability (the source rounds the evenly
-    spread numbers half to even, which favours some; here they are rounded down). Given its number,
-    a sample masks every subset of that size with the same probability.
+    Their numbers are `mask_counts` from a random start. Given its number, a sample masks every
+    subset of that size with the same probability.
 
     Args:
         length: positions of the continuation, at least 1.
@@ -48,7 +68,7 @@ def draw_masks(length: int, num_samples: int, seed: int) -> list[tuple[int, ...]
     """
     first = torch.zeros(1, dtype=torch.int64)
     start = uniform(row_keys(first + seed, first, first), torch.tensor([OFFSET_LANE]))
-    counts = (int(start * length) + torch.arange(num_samples) * length // num_samples) % length + 1
+    counts = mask_counts(length, num_samples, int(start * length))
     masks = []
     for part in torch.arange(num_samples).split(max(1, CELLS // length)):
         sample = part.repeat_interleave(length)

@@ -54,8 +54,7 @@ async def create_reasoning_score(
     templates = partial_templates(door, fields, target)
     prepared = await door.prepare(parts, "reasoning_score")
     jobs = [
-        partial(_score, door, prepared, template, number)
-        for number, template in enumerate(templates)
+        partial(door.score, prepared, template, number) for number, template in enumerate(templates)
     ]
     found = await door.together(jobs)
     scores = [
@@ -86,11 +85,8 @@ async def create_reasoning_score(
     )
 
 
-def partial_templates(
-    door: Door, fields: ScoreFields, target: Sequence[int]
-) -> list[tuple[list[Any], slice]]:
-    """Templates to be scored, one for each partial reasoning, and where the answer's scores are
-    among those of all their free positions.
+def partial_templates(door: Door, fields: ScoreFields, target: Sequence[int]) -> list[list[Any]]:
+    """Templates to be scored, one for each partial reasoning.
 
     Raises:
         ParameterError: a name that no free span has, or a text that does not fit in its span.
@@ -106,7 +102,7 @@ def partial_templates(
     spans = {str(span.name): span for span in template.spans}
     _check_fit("target", fields.target, target, spans[fields.answer])
     if fields.reasonings is None:
-        return [fill(items, {}, fields.answer, target, door.any_token)]
+        return [fill(items, {}, fields.answer, target)]
     check_name(template, "reasoning", fields.reasoning)
     if fields.reasoning == fields.answer:
         raise ParameterError("reasoning", fields.reasoning, "must not be the answer's span")
@@ -116,7 +112,7 @@ def partial_templates(
         door.check_tokens(f"reasonings[{index}]", tokens)
         _check_fit(f"reasonings[{index}]", text, tokens, spans[fields.reasoning])
         known = {fields.reasoning: tokens}
-        filled.append(fill(items, known, fields.answer, target, door.any_token))
+        filled.append(fill(items, known, fields.answer, target))
     return filled
 
 
@@ -131,51 +127,28 @@ def _check_fit(field: str, text: str, tokens: Sequence[int], span: FreeSpan) -> 
 
 
 def fill(
-    items: Sequence[Any],
-    known: dict[str, list[int]],
-    answer: str,
-    target: Sequence[int],
-    any_token: int,
-) -> tuple[list[Any], slice]:
+    items: Sequence[Any], known: dict[str, list[int]], answer: str, target: Sequence[int]
+) -> list[Any]:
     """Write known tokens at the start of their spans and ask for the score of the target.
-
-    A score names a token for every masked position. Those that are to stay masked get any, and
-    what is said of it is dropped.
 
     Args:
         items: the template, every free span named.
         known: tokens by span name, no longer than the span.
         answer: name of the span that the target stands at the start of.
         target: its tokens, no more than the span has.
-        any_token: stands where the score is dropped.
 
     Returns:
-        The template and the place of the target among its scores.
+        The template; what is neither known nor scored stays masked.
     """
     filled: list[Any] = []
-    scored = 0
-    place = slice(0, 0)
     for item in items:
         if not isinstance(item, dict):
             filled.append(item)
             continue
         tokens = known.get(item["name"], [])
-        if tokens:
-            filled.append(tokens)
-        room = item["mask"] - len(tokens)
-        wanted: list[int] = []
-        if item["name"] == answer:
-            wanted = list(target)
-            place = slice(scored, scored + len(wanted))
-        scored += room
-        if room:
-            filled.append({"mask": room, "target": wanted + [any_token] * (room - len(wanted))})
-    return filled, place
-
-
-async def _score(
-    door: Door, prepared: Any, template: tuple[list[Any], slice], number: int
-) -> tuple[list[float], int]:
-    items, place = template
-    found, passes = await door.score(prepared, items, number)
-    return found[place], passes
+        scored = target if item["name"] == answer else []
+        rest = item["mask"] - len(tokens) - len(scored)
+        filled += [list(tokens)] if tokens else []
+        filled += [{"mask": len(scored), "target": list(scored)}] if scored else []
+        filled += [{"mask": rest}] if rest else []
+    return filled
