@@ -24,12 +24,15 @@ from typing import Any
 
 import msgspec
 import psutil
+import torch
 
 from recipes.bench.contest.contenders import KINDS, OURS, Setting
 from recipes.bench.contest.driver import Child, Round, rounds
+from recipes.bench.contest.floor import floor_seconds
 from recipes.bench.contest.messages import Cell, Failure, Order
 from recipes.bench.contest.models import SIZES, random_model
 from recipes.bench.contest.report import Result, line, results, table
+from recipes.train.settings import ModelSettings
 
 BUSY = 0.2  # Cores that others may use before a table says so.
 OUTPUT = Path("runs/bench")
@@ -204,6 +207,12 @@ def contest(options: argparse.Namespace, size: str, about: dict[str, Any]) -> It
             yield list(rounds(children, order, options.repeat, options.warmup))
 
 
+def with_floor(row: Result, settings: ModelSettings, dtype: torch.dtype) -> Result:
+    """The result with its share of the floor; the plain products run here, now."""
+    floor = floor_seconds(settings, row.cell, row.passes, dtype)
+    return msgspec.structs.replace(row, floor_share=floor / row.seconds)
+
+
 def show(found: list[Round], rows: list[Result]) -> None:
     """Print a cell's rows, and what failed."""
     for row in rows:
@@ -227,12 +236,14 @@ def main() -> None:
     cores, busy = free_cores(options.threads)
     about = machine(options, None if options.unpinned else cores, busy)
     print(about, flush=True)
+    torch.set_num_threads(options.threads)
+    dtype: torch.dtype = getattr(torch, options.dtype)
     for size in options.model:
         rows: list[Result] = []
         written: list[dict[str, Any]] = []
         path = options.output / f"{size}-{options.dtype}"
         for found in contest(options, size, about):
-            new = results(found, reference)
+            new = [with_floor(row, SIZES[size], dtype) for row in results(found, reference)]
             show(found, new)
             rows += new
             written += [*map(msgspec.to_builtins, new), *failures(found)]

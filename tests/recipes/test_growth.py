@@ -14,11 +14,14 @@ from recipes.bench.streams import row
 def test_a_pass_counts_layers_attention_and_head() -> None:
     s = SIZES["tiny"]
     shape = Shape(prompt=16, canvas=64, requests=3)
-    weights = s.n_layers * (4 * s.d_model**2 + 3 * s.d_model * s.mlp_hidden_size)
-    head = BLOCK / 2 * s.d_model * s.vocab_size
+    keys_and_values = 2 * s.d_model**2
+    others = 2 * s.d_model**2 + 3 * s.d_model * s.mlp_hidden_size + 2 * 80 * s.d_model
+    read = BLOCK / 2
+    head = read * s.d_model * s.vocab_size
     for mode, span in (("exact", 80), ("dual", BLOCK)):
-        attention = s.n_layers * 2 * span * 80 * s.d_model
-        expected = 2 * 3 * (weights * span + attention + head)
+        whole = (s.n_layers - 1) * span * (keys_and_values + others)
+        last = span * keys_and_values + read * others
+        expected = 2 * 3 * (whole + last + head)
         assert operations(s, shape, mode) == pytest.approx(expected)
 
 
