@@ -95,13 +95,20 @@ def parse() -> argparse.Namespace:
         parser.error(f"--canvas {wrong[0]} is no multiple of --block {options.block}")
     if options.passes_per_block < 2:
         parser.error("--passes-per-block must be at least 2: Fast-dLLM's caches take two passes")
-    if options.network is None and options.fast_dllm is not None:
-        options.network = next(options.fast_dllm.glob("**/llada/model"), None)
+    options.network = network_of(options)
     if "LLaDA" in options.engines and not (options.llada and options.network):
         parser.error("LLaDA needs --llada, and --network or --fast-dllm")
     if "Fast-dLLM" in options.engines and not options.fast_dllm:
         parser.error("Fast-dLLM needs --fast-dllm")
     return options
+
+
+def network_of(options: argparse.Namespace) -> Path | None:
+    """Folder with the network's code: the one that was named, else Fast-dLLM's copy."""
+    if options.network is not None or options.fast_dllm is None:
+        network: Path | None = options.network
+        return network
+    return next(options.fast_dllm.glob("**/llada/model"), None)
 
 
 def settings(options: argparse.Namespace, model: Path) -> dict[str, Setting]:
