@@ -40,7 +40,7 @@ def test_the_plot_is_a_picture(tmp_path: Path) -> None:
 
 def test_a_line_of_the_streams() -> None:
     report = {"output_throughput": 300.0, "completed": 48, "duration": 2.0}
-    report |= {"diffusion_denoising_steps": 500, "diffusion_committed_per_step": 1.5}
+    report |= {"diffusion_canvas_positions": 500 * 32, "diffusion_committed_tokens": 750}
     report |= {f"p{p}_{m}_ms": p for p in (50, 95, 99) for m in ("ttft", "e2el")}
     expected = "| 8 | 48 | 300 | 2.00 | 50 / 95 / 99 | 50 / 95 / 99 | 250 | 1.50 |"
-    assert row(8, report, alone=150.0) == expected
+    assert row(8, report, alone=150.0, answer=32) == expected
