@@ -24,12 +24,15 @@ from typing import Any
 
 import msgspec
 import psutil
+import torch
 
 from recipes.bench.contest.contenders import KINDS, OURS, Setting
 from recipes.bench.contest.driver import Child, Round, rounds
+from recipes.bench.contest.floor import floor_seconds
 from recipes.bench.contest.messages import Cell, Failure, Order
 from recipes.bench.contest.models import SIZES, random_model
 from recipes.bench.contest.report import Result, line, results, table
+from recipes.train.settings import ModelSettings
 
 BUSY = 0.2  # Cores that others may use before a table says so.
 OUTPUT = Path("runs/bench")
@@ -92,13 +95,20 @@ def parse() -> argparse.Namespace:
         parser.error(f"--canvas {wrong[0]} is no multiple of --block {options.block}")
     if options.passes_per_block < 2:
         parser.error("--passes-per-block must be at least 2: Fast-dLLM's caches take two passes")
-    if options.network is None and options.fast_dllm is not None:
-        options.network = next(options.fast_dllm.glob("**/llada/model"), None)
+    options.network = network_of(options)
     if "LLaDA" in options.engines and not (options.llada and options.network):
         parser.error("LLaDA needs --llada, and --network or --fast-dllm")
     if "Fast-dLLM" in options.engines and not options.fast_dllm:
         parser.error("Fast-dLLM needs --fast-dllm")
     return options
+
+
+def network_of(options: argparse.Namespace) -> Path | None:
+    """Folder with the network's code: the one that was named, else Fast-dLLM's copy."""
+    if options.network is not None or options.fast_dllm is None:
+        network: Path | None = options.network
+        return network
+    return next(options.fast_dllm.glob("**/llada/model"), None)
 
 
 def settings(options: argparse.Namespace, model: Path) -> dict[str, Setting]:
@@ -204,6 +214,12 @@ def contest(options: argparse.Namespace, size: str, about: dict[str, Any]) -> It
             yield list(rounds(children, order, options.repeat, options.warmup))
 
 
+def with_floor(row: Result, settings: ModelSettings, dtype: torch.dtype) -> Result:
+    """The result with its share of the floor; the plain products run here, now."""
+    floor = floor_seconds(settings, row.cell, row.passes, dtype)
+    return msgspec.structs.replace(row, floor_share=floor / row.seconds)
+
+
 def show(found: list[Round], rows: list[Result]) -> None:
     """Print a cell's rows, and what failed."""
     for row in rows:
@@ -227,12 +243,14 @@ def main() -> None:
     cores, busy = free_cores(options.threads)
     about = machine(options, None if options.unpinned else cores, busy)
     print(about, flush=True)
+    torch.set_num_threads(options.threads)
+    dtype: torch.dtype = getattr(torch, options.dtype)
     for size in options.model:
         rows: list[Result] = []
         written: list[dict[str, Any]] = []
         path = options.output / f"{size}-{options.dtype}"
         for found in contest(options, size, about):
-            new = results(found, reference)
+            new = [with_floor(row, SIZES[size], dtype) for row in results(found, reference)]
             show(found, new)
             rows += new
             written += [*map(msgspec.to_builtins, new), *failures(found)]

@@ -14,11 +14,14 @@ from recipes.bench.streams import row
 def test_a_pass_counts_layers_attention_and_head() -> None:
     s = SIZES["tiny"]
     shape = Shape(prompt=16, canvas=64, requests=3)
-    weights = s.n_layers * (4 * s.d_model**2 + 3 * s.d_model * s.mlp_hidden_size)
-    head = BLOCK / 2 * s.d_model * s.vocab_size
+    keys_and_values = 2 * s.d_model**2
+    others = 2 * s.d_model**2 + 3 * s.d_model * s.mlp_hidden_size + 2 * 80 * s.d_model
+    read = BLOCK / 2
+    head = read * s.d_model * s.vocab_size
     for mode, span in (("exact", 80), ("dual", BLOCK)):
-        attention = s.n_layers * 2 * span * 80 * s.d_model
-        expected = 2 * 3 * (weights * span + attention + head)
+        whole = (s.n_layers - 1) * span * (keys_and_values + others)
+        last = span * keys_and_values + read * others
+        expected = 2 * 3 * (whole + last + head)
         assert operations(s, shape, mode) == pytest.approx(expected)
 
 
@@ -37,7 +40,7 @@ def test_the_plot_is_a_picture(tmp_path: Path) -> None:
 
 def test_a_line_of_the_streams() -> None:
     report = {"output_throughput": 300.0, "completed": 48, "duration": 2.0}
-    report |= {"diffusion_denoising_steps": 500, "diffusion_committed_per_step": 1.5}
+    report |= {"diffusion_canvas_positions": 500 * 32, "diffusion_committed_tokens": 750}
     report |= {f"p{p}_{m}_ms": p for p in (50, 95, 99) for m in ("ttft", "e2el")}
     expected = "| 8 | 48 | 300 | 2.00 | 50 / 95 / 99 | 50 / 95 / 99 | 250 | 1.50 |"
-    assert row(8, report, alone=150.0) == expected
+    assert row(8, report, alone=150.0, answer=32) == expected

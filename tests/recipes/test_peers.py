@@ -151,7 +151,7 @@ def test_a_row_shows_the_spread() -> None:
     laps = [("a", 1.0), ("b", 2.0)]
     made = [Round(CELL, 0, name, Lap(s, [Answer([1, 2], 7)]), 1.0, 0.0) for name, s in laps]
     row = line(results(made, "a")[1])
-    assert "| b | 1.0 (1.0 to 1.0) | 7.0 | 2.00 (2.00 to 2.00; 2.00 to 2.00) |" in row
+    assert "| b | 1.0 (1.0 to 1.0) | 7.0 |  | 2.00 (2.00 to 2.00; 2.00 to 2.00) |" in row
     assert row.endswith("| 100.0 % | 100 % |")
 
 
@@ -180,6 +180,8 @@ def test_the_command_runs_checkouts_in_turn_and_writes_what_it_found(
     options += "--prompt 8 --canvas 64 --batch 2 --passes-per-block 4 --repeat 2"
     checkouts = ["--llada", str(llada), "--fast-dllm", str(folder)]
     engines = ["--engines", "LLaDA", "Fast-dLLM", "--output", str(tmp_path / "out")]
+    # The command sets the threads of its own process: here they stay what they are.
+    engines += ["--threads", str(torch.get_num_threads())]
     monkeypatch.setattr(sys, "argv", ["peers", *options.split(), *checkouts, *engines])
     peers.main()
     # Fast-dLLM answers a batch of two in two calls.
@@ -191,6 +193,7 @@ def test_the_command_runs_checkouts_in_turn_and_writes_what_it_found(
     assert second["same_tokens"] == pytest.approx(63 / 64)
     assert second["same_answers"] == 0
     assert len(second["speeds"]) == 2
+    assert first["floor_share"] > 0
     assert failed["failed"] == "IndexError: a batch is too much"
     assert "Fast-dLLM failed, prefix" in capsys.readouterr().out
     assert found["machine"]["LLaDA"]["threads"] == found["machine"]["threads"]
@@ -198,3 +201,4 @@ def test_the_command_runs_checkouts_in_turn_and_writes_what_it_found(
     assert caption.startswith("tiny, float32;")
     assert "LLaDA / it" in table
     assert len(table.splitlines()) == 4
+    assert len({row.count("|") for row in table.splitlines()}) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from vllm.config import CompilationMode
 from vllm.config.compilation import CUDAGraphMode
 from vllm.v1.worker.gpu.attn_utils import build_attn_metadata
 from vllm.v1.worker.gpu.model_states.interface import ModelState
@@ -27,6 +28,21 @@ if TYPE_CHECKING:
     from vllm.v1.worker.gpu.states import RequestState
 
 
+def narrows(vllm_config: VllmConfig) -> bool:
+    """Whether the last layer may leave out rows that nobody reads.
+
+    Their number changes from pass to pass. A compiled network and a CUDA graph have a fixed number
+    of rows in all layers, and LoRA's kernels read which adapter a row has by its place in the
+    batch: with any of these all rows are computed, and those that are read taken out at the end.
+    """
+    compilation = vllm_config.compilation_config
+    return (
+        compilation.mode == CompilationMode.NONE
+        and compilation.cudagraph_mode == CUDAGraphMode.NONE
+        and vllm_config.lora_config is None
+    )
+
+
 class DenoisingModelState(ModelState):
     """Model state of a masked diffusion model under Model Runner V2."""
 
@@ -47,6 +63,7 @@ class DenoisingModelState(ModelState):
         self.tokens = SpecialTokens(
             hf_config.mask_token_id, hf_config.eos_token_id, hf_config.eot_token_id
         )
+        self.narrows = narrows(vllm_config)
         self.slots = SlotTable(self.max_num_reqs, device)
         self.executor = DenoisingExecutor(self.slots, self.tokens, hf_config.token_vocab_size)
 
@@ -89,7 +106,11 @@ class DenoisingModelState(ModelState):
         self.executor.flush()
 
     def prepare_inputs(self, input_batch: InputBatch, req_states: RequestState) -> dict[str, Any]:
-        """Choose the logits rows of the pass: the masked positions of every active block."""
+        """Choose the logits rows of the pass: the masked positions of every active block.
+
+        Returns:
+            What the model is called with beyond vLLM's own arguments.
+        """
         if input_batch.req_ids[0] not in req_states.req_id_to_index:
             # vLLM's profiling and capture runs have no requests behind their rows.
             return {}
@@ -104,9 +125,14 @@ class DenoisingModelState(ModelState):
             req_states.all_token_ids.gpu,
             self.tokens.mask,
         )
-        input_batch.logits_indices = view.query_indices
         self.executor.view = view
-        return {}
+        num_rows = len(view.query_indices)
+        # A pass of companions alone reads nothing, and kernels need not take empty tensors.
+        if not self.narrows or num_rows == 0:
+            input_batch.logits_indices = view.query_indices
+            return {}
+        input_batch.logits_indices = torch.arange(num_rows, device=self.device)
+        return {"read_rows": view.query_indices}
 
     def prepare_dummy_inputs(self, num_reqs: int, num_tokens: int) -> dict[str, Any]:
         return {}

@@ -142,21 +142,28 @@ def _describe(
         total = row_sum(exps)  # near 1; dividing by it mends softmax's own, cruder sum
         log_total = (total / exps.gather(1, top_token.unsqueeze(1)).squeeze(1)).log_()
         allowed, token = top, top_token
-        if mask_token is not None:
-            mask = torch.full_like(top_token, mask_token)
-            allowed, token = first_max(tile, chunk_maxima, without=mask)
+        barred = _rows_of(top_token, mask_token)
+        if len(barred) > 0:
+            second = first_max(tile[barred], chunk_maxima[barred], without=top_token[barred])
+            allowed = top.index_copy(0, barred, second[0])
+            token = top_token.index_copy(0, barred, second[1])
         stats.token[rows] = token
         stats.logprob[rows] = stats.top_logprob[rows] = (allowed - top) - log_total
         normaliser.top[rows] = top
         normaliser.log_total[rows] = log_total
         if stats.margin is not None:
-            second, _ = first_max(tile, chunk_maxima, without=top_token)
-            stats.margin[rows] = (-log_total).exp() - ((second - top) - log_total).exp()
+            runner_up, _ = first_max(tile, chunk_maxima, without=top_token)
+            stats.margin[rows] = (-log_total).exp() - ((runner_up - top) - log_total).exp()
         if stats.entropy is not None:
             # Finite, for 0 * -inf is not 0.
             shifted = tile.sub_(top.unsqueeze(1)).clamp_(min=-1e30)
             stats.entropy[rows] = log_total - row_sum(exps.mul_(shifted)) / total
     return stats, normaliser
+
+
+def _rows_of(token: torch.Tensor, wanted: int | None) -> torch.Tensor:
+    """Rows whose token is `wanted`: [n] int64; none for None."""
+    return (token == (-1 if wanted is None else wanted)).nonzero().squeeze(1)
 
 
 def _choose(

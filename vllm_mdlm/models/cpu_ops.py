@@ -1,7 +1,8 @@
-"""vLLM's own fused CPU kernels, where vLLM 0.32 falls back to a chain of torch operations.
+"""CPU operations of a layer, where vLLM 0.32 has faster ones than it calls.
 
-Its compiled extension has them; without Inductor nothing calls them on a CPU. They are offered
-under a provider name of ours, and the configuration of our architectures asks for it.
+The normalisations are its own fused kernels: its compiled extension has them, and without Inductor
+nothing calls them on a CPU. They are offered under a provider name of ours, and the configuration
+of our architectures asks for it.
 """
 
 from __future__ import annotations
@@ -62,9 +63,18 @@ def fused_add_rms_norm(
 
 
 class CpuSiluAndMul(nn.Module):
-    """silu(gate) * up of a fused projection: [N, 2 * width] to [N, width]."""
+    """silu(gate) * up of a fused projection: [N, 2 * width] to [N, width].
+
+    Torch's operations take a third of the time of vLLM's kernel. They split a tensor between
+    threads and vector lanes anywhere, so that an element may be computed alone or in a vector, as
+    its batch has it. In half precision both give the same bits for every value; in float32 they
+    do not, and there vLLM's kernel computes, so that no answer depends on its neighbours.
+    """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out = x.new_empty(*x.shape[:-1], x.shape[-1] // 2)
+        gate, up = x.chunk(2, dim=-1)
+        if x.dtype in (torch.bfloat16, torch.float16):
+            return nn.functional.silu(gate).mul_(up)
+        out = torch.empty_like(gate, memory_format=torch.contiguous_format)
         torch.ops._C.silu_and_mul(out, x)
         return out

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from vllm.config import VllmConfig
-from vllm.model_executor.models.llama import LlamaForCausalLM
-from vllm.model_executor.models.utils import AutoWeightsLoader, WeightsMapper
+from vllm.model_executor.models.llama import LlamaDecoderLayer, LlamaForCausalLM
+from vllm.model_executor.models.utils import (
+    AutoWeightsLoader,
+    WeightsMapper,
+    extract_layer_index,
+)
 from vllm.platforms import current_platform
+from vllm.sequence import IntermediateTensors
 
 from vllm_mdlm.denoise.model_state import DenoisingModelState
 from vllm_mdlm.models.cpu_ops import CpuSiluAndMul
@@ -40,13 +46,54 @@ _PUBLISHED_TO_VLLM = WeightsMapper(
 )
 
 
+class LLaDALayer(LlamaDecoderLayer):
+    """vLLM's Llama layer. The last one can leave out what nobody reads."""
+
+    def __init__(self, vllm_config: VllmConfig, prefix: str = "") -> None:
+        super().__init__(vllm_config=vllm_config, prefix=prefix)
+        num_layers = vllm_config.model_config.hf_config.num_hidden_layers
+        self.is_last = extract_layer_index(prefix) == num_layers - 1
+
+    def forward(
+        self,
+        positions: torch.Tensor,
+        hidden_states: torch.Tensor,
+        residual: torch.Tensor | None,
+        read_rows: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Layer output and residual, [N, hidden] each, or [M, hidden] of the last layer.
+
+        Args:
+            positions: [N] int64.
+            hidden_states: [N, hidden].
+            residual: [N, hidden], None in the first layer.
+            read_rows: [M] int64, rows of the N whose logits are read. The last layer writes the
+                keys and values of all N, and computes the rest of these alone. None: all.
+        """
+        if read_rows is None or not self.is_last:
+            return super().forward(positions, hidden_states, residual)
+        if residual is None:
+            residual = hidden_states
+            hidden_states = self.input_layernorm(hidden_states)
+        else:
+            hidden_states, residual = self.input_layernorm(hidden_states, residual)
+        attention: Any = self.self_attn
+        qkv, _ = attention.qkv_proj(hidden_states)
+        q, k, v = qkv.split([attention.q_size, attention.kv_size, attention.kv_size], dim=-1)
+        q, k = attention.rotary_emb(positions, q, k)
+        context = attention.attn(q, k, v)
+        hidden_states, _ = attention.o_proj(context[read_rows])
+        hidden_states, residual = self.post_attention_layernorm(hidden_states, residual[read_rows])
+        return self.mlp(hidden_states), residual
+
+
 class LLaDAModelLM(LlamaForCausalLM):
     """LLaDA-8B Base and Instruct, LLaDA-1.5, iLLaDA: published tensor names and configuration."""
 
     hf_to_vllm_mapper = _PUBLISHED_TO_VLLM
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
-        super().__init__(vllm_config=vllm_config, prefix=prefix)
+        super().__init__(vllm_config=vllm_config, prefix=prefix, layer_type=LLaDALayer)
         if current_platform.is_cpu():
             for layer in self.model.layers:
                 layer.mlp.act_fn = CpuSiluAndMul()
@@ -54,6 +101,33 @@ class LLaDAModelLM(LlamaForCausalLM):
     @staticmethod
     def get_model_state_cls() -> type[DenoisingModelState]:
         return DenoisingModelState
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None,
+        positions: torch.Tensor,
+        intermediate_tensors: IntermediateTensors | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        read_rows: torch.Tensor | None = None,
+    ) -> torch.Tensor | IntermediateTensors:
+        """Hidden states before the head.
+
+        Args:
+            input_ids: [N] token ids.
+            positions: [N] int64.
+            intermediate_tensors: of another pipeline rank; there is none.
+            inputs_embeds: [N, hidden] in place of `input_ids`.
+            read_rows: [M] int64, rows whose logits are read; not for a compiled network.
+
+        Returns:
+            [N, hidden] in the model's dtype; of `read_rows` alone where they are given.
+        """
+        # The compiled network takes no further argument, so None is not handed on.
+        own = {} if read_rows is None else {"read_rows": read_rows}
+        hidden_states: torch.Tensor | IntermediateTensors = self.model(
+            input_ids, positions, intermediate_tensors, inputs_embeds, **own
+        )
+        return hidden_states
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
         """Logits of the rows that a sampler reads.

@@ -50,7 +50,7 @@ KINDS = {
     OURS: Kind(
         "recipes.bench.contest.ours",
         ("exact", "prefix", "dual"),
-        ("low_confidence", "threshold"),
+        ("low_confidence", "threshold", "med"),
     ),
     "LLaDA": Kind("recipes.bench.contest.llada", ("exact",), ("low_confidence",)),
     "Fast-dLLM": Kind(

@@ -7,14 +7,14 @@ from typing import Literal
 import msgspec
 
 Mode = Literal["exact", "prefix", "dual"]
-Sampler = Literal["low_confidence", "threshold"]
+Sampler = Literal["low_confidence", "threshold", "med"]
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One workload: lengths in tokens, `batch` requests at once, greedy.
 
     `passes_per_block` is the schedule of `low_confidence`; `threshold` the bound of the sampler of
-    that name, a probability.
+    that name, a probability; `entropy_threshold` that of `med`, in nats.
     """
 
     mode: Mode
@@ -25,6 +25,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     block: int = 32
     passes_per_block: int = 16
     threshold: float = 0.9
+    entropy_threshold: float = 0.2
 
     @property
     def steps(self) -> int:
@@ -33,11 +34,11 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def label(self) -> str:
-        rule = (
-            f"{self.passes_per_block} passes a block"
-            if self.sampler == "low_confidence"
-            else f"threshold {self.threshold:g}"
-        )
+        rule = {
+            "low_confidence": f"{self.passes_per_block} passes a block",
+            "threshold": f"threshold {self.threshold:g}",
+            "med": f"med {self.entropy_threshold:g}",
+        }[self.sampler]
         return (
             f"{self.mode}, {rule}; prompt {self.prompt}, canvas {self.canvas}, batch {self.batch}"
         )

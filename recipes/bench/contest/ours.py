@@ -18,6 +18,7 @@ class Ours:
         self.versions = {name: importlib.metadata.version(name) for name in ("vllm", "torch")}
         dtype: Any = setting.dtype
         self._llm = LLM(setting.model, dtype=dtype)
+        self._eos = self._llm.model_config.hf_config.eos_token_id
 
     def run(self, cell: Cell, prompts: list[list[int]]) -> list[Answer]:
         from vllm import SamplingParams
@@ -26,10 +27,12 @@ class Ours:
 
         own: dict[str, Any] = {"sampler": cell.sampler, "kv_cache": cell.mode}
         own |= {"gen_length": cell.canvas, "block_length": cell.block}
-        if cell.sampler == "low_confidence":
-            own["steps"] = cell.steps
-        else:
-            own["threshold"] = cell.threshold
+        rules: dict[str, dict[str, Any]] = {
+            "low_confidence": {"steps": cell.steps},
+            "threshold": {"threshold": cell.threshold},
+            "med": {"entropy_threshold": cell.entropy_threshold},
+        }
+        own |= rules[cell.sampler]
         params = SamplingParams(
             temperature=0, max_tokens=cell.canvas, detokenize=False, extra_args=own
         )
@@ -37,7 +40,11 @@ class Ours:
         outputs = [
             request.outputs[0] for request in self._llm.generate(inputs, params, use_tqdm=False)
         ]
-        return [Answer(list(output.token_ids), num_passes(output)) for output in outputs]
+        return [Answer(self._before_eos(output), num_passes(output)) for output in outputs]
+
+    def _before_eos(self, output: Any) -> list[int]:
+        tokens = list(output.token_ids)
+        return tokens[: tokens.index(self._eos)] if self._eos in tokens else tokens
 
 
 def load(setting: Setting) -> Ours:

@@ -14,9 +14,9 @@ from recipes.bench.contest.driver import Round
 from recipes.bench.contest.messages import Answer, Cell, Lap
 
 HEADER = (
-    "| workload | engine | tokens/s, median (range) | passes | "
+    "| workload | engine | tokens/s, median (range) | passes | floor / time | "
     "{reference} / it, median (range; middle half) | same tokens | same answers |\n"
-    "| --- | --- | --- | --- | --- | --- | --- |"
+    "| --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 
 
@@ -33,8 +33,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """One contender on one cell.
 
     `speeds`, by repetition, and `speed` are in tokens before EOS per wall second. `passes` is the
-    mean of an answer, `cpu_seconds` the processor time of a lap, the median, `idle_share` what the
-    other contenders used meanwhile, in cores. Against the reference, the contest's first contender:
+    mean of an answer, `seconds` and `cpu_seconds` the wall and the processor time of a lap, the
+    medians, `idle_share` what the other contenders used meanwhile, in cores. `floor_share` is the
+    share of `seconds` that the operations of so many passes would take in plain matrix products of
+    the same run. Against the reference, the contest's first contender:
     `ratio` is the reference's speed over this one's, `cpu_ratio` this one's processor time over the
     reference's, both of the same repetition; `same_tokens` is the share of positions where both
     answers have one token, `same_answers` the share of equal answers.
@@ -45,8 +47,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     speeds: list[float]
     speed: Spread
     passes: float
+    seconds: float
     cpu_seconds: float
     idle_share: float
+    floor_share: float | None = None
     ratio: Spread | None = None
     cpu_ratio: Spread | None = None
     same_tokens: float | None = None
@@ -108,6 +112,7 @@ def _result(
         speeds=[each.speed for each in laps.values()],
         speed=spread([each.speed for each in laps.values()]),
         passes=mean(answer.passes for each in laps.values() for answer in each.lap.answers),
+        seconds=median(each.lap.seconds for each in laps.values()),
         cpu_seconds=median(each.cpu_seconds for each in laps.values()),
         idle_share=sum(each.idle for each in laps.values()) / wall,
     )
@@ -132,18 +137,19 @@ def line(result: Result) -> str:
         result.name,
         f"{speed.median:.1f} ({speed.low:.1f} to {speed.high:.1f})",
         f"{result.passes:.1f}",
+        "" if result.floor_share is None else f"{100 * result.floor_share:.0f} %",
         "",
         "",
         "",
     ]
     if result.ratio is not None:
         low, high = result.ratio.quartiles
-        fields[4] = (
+        fields[5] = (
             f"{result.ratio.median:.2f} ({result.ratio.low:.2f} to {result.ratio.high:.2f}; "
             f"{low:.2f} to {high:.2f})"
         )
-        fields[5] = f"{100 * (result.same_tokens or 0):.1f} %"
-        fields[6] = f"{100 * (result.same_answers or 0):.0f} %"
+        fields[6] = f"{100 * (result.same_tokens or 0):.1f} %"
+        fields[7] = f"{100 * (result.same_answers or 0):.0f} %"
     return "| " + " | ".join(fields) + " |"
 
 
