@@ -58,11 +58,11 @@ class RowLengths(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             )
 
 
-class QuestionData(RowLengths, frozen=True, tag="questions"):
+class QuestionData(RowLengths, frozen=True, kw_only=True, tag="questions"):
     """Arithmetic in plain words: a row is a chat prompt, its worked answer and EOS to the end."""
 
 
-class ChatData(RowLengths, frozen=True, tag="chat"):
+class ChatData(RowLengths, frozen=True, kw_only=True, tag="chat"):
     """Conversations of a JSONL file: a row is a chat prompt, the last reply and EOS to the end.
 
     A line is ``{"messages": [{"role": ..., "content": ...}, ...]}``, the last turn the assistant's.
