@@ -24,7 +24,8 @@ from recipes.posterior_traces import shift
 from recipes.posterior_traces.__main__ import chat
 from recipes.posterior_traces.questions import Item, read_questions
 from recipes.posterior_traces.settings import Template
-from recipes.train.data import Chat, ChatSource
+from recipes.train.__main__ import source_of, tokenizer_of
+from recipes.train.data import Chat
 from recipes.train.evaluate import answers
 from recipes.train.layout import read_model, write_model
 from recipes.train.model import LLaDA
@@ -42,7 +43,13 @@ from recipes.train.trainer import Trainer
 
 SETTINGS = Path(__file__).with_name("comparison.toml")
 BASE = "no fine-tuning"
-ARMS = ("posterior, filtered", "posterior, unfiltered", "human", "answers only")
+ARMS = (
+    "posterior, filtered",
+    "human, of the same questions",
+    "posterior, unfiltered",
+    "human",
+    "answers only",
+)
 
 
 class Decoding(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -91,8 +98,8 @@ class Result(Struct, frozen=True, kw_only=True):
 def write_arms(items: Sequence[Item], traces: Path, out: Path) -> dict[str, Path]:
     """The training file of every arm.
 
-    Unfiltered are the first sample of every question, which no score chose. Human traces and bare
-    answers are of every question.
+    Unfiltered are the first sample of every question, which no score chose. Human traces are of
+    every question, and once of those alone that have a filtered trace; bare answers of every one.
 
     Raises:
         ValueError: a question has no human trace.
@@ -101,36 +108,43 @@ def write_arms(items: Sequence[Item], traces: Path, out: Path) -> dict[str, Path
     template = msgspec.convert(template, Template)
     if missing := [item.question for item in items if not item.reasoning]:
         raise ValueError(f"{missing[0]!r} has no `reasoning`: the human arm needs one a question")
-    human = [chat(i.question, template.reply(i.reasoning or "", i.answer)) for i in items]
-    bare = [chat(i.question, template.reply("", i.answer)) for i in items]
-    lines = {
-        ARMS[0]: (traces / "kept.jsonl").read_bytes(),
-        ARMS[1]: first_of_each((traces / "distinct.jsonl").read_bytes()),
-        ARMS[2]: b"".join(msgspec.json.encode(line) + b"\n" for line in human),
-        ARMS[3]: b"".join(msgspec.json.encode(line) + b"\n" for line in bare),
+    kept = (traces / "kept.jsonl").read_bytes()
+    has_kept = first_of_each(kept)
+    human = {
+        i.question: line_of(i.question, template.reply(i.reasoning or "", i.answer)) for i in items
     }
+    content = (
+        kept,
+        b"".join(line for question, line in human.items() if question in has_kept),
+        b"".join(first_of_each((traces / "distinct.jsonl").read_bytes()).values()),
+        b"".join(human.values()),
+        b"".join(line_of(i.question, template.reply("", i.answer)) for i in items),
+    )
     out.mkdir(parents=True, exist_ok=True)
     files = {arm: out / f"{arm}.jsonl" for arm in ARMS}
-    for arm, file in files.items():
-        file.write_bytes(lines[arm])
+    for arm, lines in zip(ARMS, content, strict=True):
+        files[arm].write_bytes(lines)
     return files
 
 
-def first_of_each(lines: bytes) -> bytes:
-    """The first conversation of every prompt; those of one prompt stand together, in the order of
-    the samples.
+def line_of(question: str, reply: str) -> bytes:
+    return msgspec.json.encode(chat(question, reply)) + b"\n"
+
+
+def first_of_each(lines: bytes) -> dict[str, bytes]:
+    """The first conversation of every question; those of one question stand together, in the order
+    of the samples.
     """
     first: dict[str, bytes] = {}
     for line in lines.splitlines(keepends=True):
         first.setdefault(msgspec.json.decode(line, type=Chat).messages[0].content, line)
-    return b"".join(first.values())
+    return first
 
 
 def train(settings: Settings, folder: Path) -> None:
     """One fine-tuning; the averaged weights are in ``folder / "model"``."""
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(settings.run.start_from)
-    assert isinstance(settings.data, ChatData)
-    source = ChatSource(settings.data, tokenizer, settings.run.seed)
+    tokenizer = tokenizer_of(settings)
+    source = source_of(settings, tokenizer)
     trainer = Trainer(settings, source, int(tokenizer.mask_token_id), folder)
 
     def probe(model: LLaDA) -> Mapping[str, float]:

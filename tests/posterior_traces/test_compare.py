@@ -56,6 +56,7 @@ def test_every_arm_gets_its_traces(tmp_path: Path) -> None:
     }
     assert replies == {
         "posterior, filtered": [("a", "second")],
+        "human, of the same questions": [("a", "1+1+0=02\nThe answer is 2")],
         "posterior, unfiltered": [("a", "first"), ("b", "third")],
         "human": [("a", "1+1+0=02\nThe answer is 2"), ("b", "1+2+0=03\nThe answer is 3")],
         "answers only": [("a", "The answer is 2"), ("b", "The answer is 3")],

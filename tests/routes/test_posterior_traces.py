@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import httpx
+import msgspec
+import openai
 import pytest
 from transformers import AutoTokenizer
 
@@ -118,12 +118,7 @@ def test_scores_are_those_of_the_route_with_the_answer_masked(
 
 
 def test_a_mistake_in_the_settings_is_the_servers_answer(routes: Routes, tmp_path: Path) -> None:
-    wrong = json.loads('{"block_length": 3.5}')
-    sampling = Sampler(sampler="entropy", temperature=1.0, arguments=wrong)
-    settings = Settings(
-        **{name: getattr(SETTINGS, name) for name in Settings.__struct_fields__}
-        | {"sampling": sampling}
-    )
-    with pytest.raises(Exception, match="block_length"):
+    sampling = Sampler(sampler="entropy", temperature=1.0, arguments={"block_length": 3.5})
+    settings = msgspec.structs.replace(SETTINGS, sampling=sampling)
+    with pytest.raises(openai.BadRequestError, match="block_length"):
         run(settings, ITEMS, tmp_path, str(routes.http.base_url), KEY)
-    assert isinstance(routes.http, httpx.Client)
