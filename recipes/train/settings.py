@@ -41,11 +41,9 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             )
 
 
-class QuestionData(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="questions"):
-    """Arithmetic in plain words: every row is a chat prompt, its worked answer and EOS to the end.
-
-    A batch has one row length, drawn from ``row_lengths`` with ``row_weights``, and as many rows as
-    ``tokens_per_batch`` holds; so the same question is seen with canvases of many lengths.
+class RowLengths(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A batch has one row length, drawn from ``row_lengths`` with ``row_weights``, and as many rows
+    as ``tokens_per_batch`` holds; so the same question is seen with canvases of many lengths.
     """
 
     row_lengths: tuple[Positive, ...]
@@ -58,6 +56,19 @@ class QuestionData(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
                 f"row_lengths has {len(self.row_lengths)} entries and row_weights "
                 f"{len(self.row_weights)}; give one weight a length"
             )
+
+
+class QuestionData(RowLengths, frozen=True, kw_only=True, tag="questions"):
+    """Arithmetic in plain words: a row is a chat prompt, its worked answer and EOS to the end."""
+
+
+class ChatData(RowLengths, frozen=True, kw_only=True, tag="chat"):
+    """Conversations of a JSONL file: a row is a chat prompt, the last reply and EOS to the end.
+
+    A line is ``{"messages": [{"role": ..., "content": ...}, ...]}``, the last turn the assistant's.
+    """
+
+    file: str
 
 
 class TaskData(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="task"):
@@ -113,9 +124,14 @@ class OptimSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class RunSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Seeds, precision and how often to write; the intervals are in steps."""
+    """Seeds, precision and how often to write; the intervals are in steps.
+
+    ``start_from`` is the folder of a model that the run begins with, its weights and tokenizer;
+    unset: random weights, and the tokenizer of the questions.
+    """
 
     seed: int = 0
+    start_from: str | None = None
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     compile: bool = False
     log_every: Positive = 20
@@ -127,10 +143,19 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything that decides a run."""
 
     model: ModelSettings
-    data: QuestionData | TaskData
+    data: QuestionData | ChatData | TaskData
     masking: RandomMasking | PaplMasking | PumaMasking
     optim: OptimSettings
     run: RunSettings = RunSettings()
+
+    def __post_init__(self) -> None:
+        masking = self.masking
+        chains = isinstance(masking, RandomMasking) and masking.chain_share > 0
+        if chains and not isinstance(self.data, QuestionData):
+            raise ValueError(
+                'chain_share is above 0; only data of type "questions" knows which cells are '
+                "computed: set it to 0"
+            )
 
 
 def load_settings(path: Path) -> Settings:

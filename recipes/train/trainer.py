@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 from recipes.train.data import Batch, Source
+from recipes.train.layout import read_model
 from recipes.train.masking import block_mask, chain_mask, mean_masked, papl_weights, random_mask
 from recipes.train.model import LLaDA
 from recipes.train.optim import Average, build_optimizers, schedule, set_rate
@@ -40,7 +41,7 @@ class Trainer:
         self.settings, self.source, self.mask_id, self.folder = settings, source, mask_id, folder
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(settings.run.seed)
-        self.model = LLaDA(settings.model).to(self.device)
+        self.model = start_model(settings).to(self.device)
         self.predict = torch.compile(self.model) if settings.run.compile else self.model
         self.optimizers = build_optimizers(self.model, settings.optim)
         self.average = Average(self.model, settings.optim.ema)
@@ -171,6 +172,25 @@ class Trainer:
         log = self.folder / LOG
         if log.exists():
             log.write_text("".join(_complete_until(log.read_text(), self.step)))
+
+
+def start_model(settings: Settings) -> LLaDA:
+    """The network as a run begins with it.
+
+    Raises ValueError where ``start_from`` is a model of other sizes than the settings'.
+    """
+    if settings.run.start_from is None:
+        return LLaDA(settings.model)
+    model = read_model(Path(settings.run.start_from))
+    read = msgspec.structs.replace(model.settings, dropout=settings.model.dropout)
+    if read != settings.model:
+        raise ValueError(
+            f"start_from is {settings.run.start_from}, whose sizes are {model.settings}; the "
+            f"settings have {settings.model}: give the same sizes in [model]"
+        )
+    fresh = LLaDA(settings.model)
+    fresh.load_state_dict(model.state_dict())
+    return fresh
 
 
 def _complete_until(text: str, step: int) -> list[str]:
