@@ -14,6 +14,7 @@ from recipes.masking_study.source import Vocabulary
 from recipes.masking_study.tasks import Example
 from recipes.train.decode import Score, confidence, decode, left_to_right
 from recipes.train.layout import read_model
+from recipes.train.model import LLaDA
 
 Decoder = Callable[[Sequence[Example], Order], list[tuple[str, ...]]]
 """(examples, order) to the answer symbols of every example, greedy, one cell a pass."""
@@ -31,10 +32,13 @@ def max_logit(logits: Tensor, positions: Tensor) -> Tensor:
 
 
 def torch_decoder(folder: Path, vocabulary: Vocabulary, seed: int = 0) -> Decoder:
-    """Decode with the plain-torch loop; the random order is a function of ``seed``."""
+    """Decode a written checkpoint with the plain-torch loop."""
     model = read_model(folder)
-    if torch.cuda.is_available():
-        model = model.cuda()
+    return loop_decoder(model.cuda() if torch.cuda.is_available() else model, vocabulary, seed)
+
+
+def loop_decoder(model: LLaDA, vocabulary: Vocabulary, seed: int = 0) -> Decoder:
+    """Decode with the plain-torch loop; the random order is a function of ``seed``."""
     device = next(model.parameters()).device
 
     def answer(examples: Sequence[Example], order: Order) -> list[tuple[str, ...]]:

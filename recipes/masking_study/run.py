@@ -2,17 +2,17 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-from recipes.masking_study.decoders import plugin_decoder, torch_decoder
-from recipes.masking_study.settings import Order, Study
+from recipes.masking_study.decoders import Decoder, loop_decoder, plugin_decoder, torch_decoder
+from recipes.masking_study.settings import WATCHED_ORDERS, Order, Study
 from recipes.masking_study.source import TaskSource, Vocabulary, held_out_examples, rows_of
-from recipes.masking_study.tasks import Task, build_task
+from recipes.masking_study.tasks import Example, Task, build_task
 from recipes.train.layout import write_model
 from recipes.train.model import LLaDA
 from recipes.train.trainer import LOG, Trainer
@@ -48,13 +48,15 @@ def train(study: Study, scheme: str, seed: int, out: Path) -> None:
     trainer = Trainer(settings, source, vocabulary.mask_id, folder)
     examples = held_out_examples(task, PROBE_EXAMPLES, None, seed=1)
     rows, first = rows_of(examples, vocabulary), len(examples[0].prompt)
+    watched = held_out_examples(task, study.test.watched, study.test.strata[-1], seed=1)
 
     def probe(model: LLaDA) -> Mapping[str, float]:
         nll = masked_nll(model, rows, first, vocabulary.mask_id)
         if nll < lowest_nll(folder / LOG):
             tokenizer = vocabulary.tokenizer()
             write_model(folder / "model", settings.model, model.state_dict(), tokenizer)
-        return {"nll": nll}
+        answer = loop_decoder(model, vocabulary)
+        return {"nll": nll, **exact_matches(task, answer, watched)}
 
     trainer.train(probe)
 
@@ -67,6 +69,16 @@ def masked_nll(model: LLaDA, rows: torch.Tensor, first: int, mask_id: int) -> fl
     noisy[:, first:] = mask_id
     logits = model(noisy)[:, first:]
     return F.cross_entropy(logits.flatten(0, 1).float(), rows[:, first:].flatten()).item()
+
+
+def exact_matches(task: Task, answer: Decoder, watched: Sequence[Example]) -> dict[str, float]:
+    """The share of watched puzzles solved, by order; nothing where none is watched."""
+    return {
+        order: sum(task.right(e, a) for e, a in zip(watched, answer(watched, order), strict=True))
+        / len(watched)
+        for order in WATCHED_ORDERS
+        if watched
+    }
 
 
 def lowest_nll(log: Path) -> float:
