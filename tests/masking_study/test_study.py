@@ -46,12 +46,51 @@ STUDY = Study(
 )
 
 
-@pytest.mark.parametrize("name", ["addition_small", "addition_full"])
+STUDIES = Path("recipes/masking_study")
+TASKS = ("addition", "maze", "listops", "countdown", "sudoku")
+
+
+@pytest.mark.parametrize("name", [f"{task}_{scale}" for task in TASKS for scale in ("small", "full")])
 def test_the_settings_files_decode(name: str) -> None:
-    study = load_study(Path(f"recipes/masking_study/{name}.toml"))
-    vocabulary = Vocabulary(build_task(study.data))
-    assert len(vocabulary.names) <= study.model.vocab_size
+    study = load_study(STUDIES / f"{name}.toml")
+    task = build_task(study.data)
+    assert study.data.task == name.split("_")[0]
+    assert len(Vocabulary(task).names) <= study.model.vocab_size
     assert {type(s) for s in study.schemes.values()} == {RandomMasking, PaplMasking, PumaMasking}
+    if study.data.task != "sudoku":  # Its puzzles take most of a minute to dig.
+        (example,) = held_out_examples(task, 1, None)
+        cells = len(example.prompt) + len(example.answer)
+        assert cells <= study.model.max_sequence_length
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "steps", "rate", "stages", "alpha"),
+    [
+        ("addition", (2, 2, 128), 300_000, 1e-3, (3, 16, 3), 1),
+        ("maze", (3, 3, 192), 50_000, 3e-4, (10, 40, 3), 5),
+        ("listops", (8, 6, 384), 300_000, 3e-4, (2, 10, 2), 5),  # The paper has 8 heads.
+        ("countdown", (12, 12, 384), 200_000, 3e-4, (4, 20, 3), 5),
+        ("sudoku", (8, 8, 256), 300_000, 3e-4, (8, 40, 5), 5),
+    ],
+)
+def test_the_full_scale_is_the_papers(
+    name: str,
+    network: tuple[int, int, int],
+    steps: int,
+    rate: float,
+    stages: tuple[int, int, int],
+    alpha: float,
+) -> None:
+    study = load_study(STUDIES / f"{name}_full.toml")
+    model, papl, puma = study.model, study.schemes["papl"], study.schemes["puma"]
+    assert isinstance(papl, PaplMasking)
+    assert isinstance(puma, PumaMasking)
+    assert (model.n_layers, model.n_heads, model.d_model) == network
+    assert (study.optim.steps, study.optim.learning_rate) == (steps, rate)
+    assert (study.data.batch, study.optim.method, study.run.precision) == (256, "adamw", "float32")
+    assert (puma.stages_start, puma.stages_end, puma.stages_increment) == stages
+    assert (papl.alpha, papl.tau, puma.threshold) == (alpha, 1, 0.9)
+    assert (study.seeds, study.optim.ema) == ((41, 42, 43), 0.9999)
 
 
 def test_unknown_settings_are_refused(tmp_path: Path) -> None:
