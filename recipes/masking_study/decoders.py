@@ -22,6 +22,9 @@ Decoder = Callable[[Sequence[Example], Order], list[tuple[str, ...]]]
 ROWS = 256
 """Examples decoded at once (our choice)."""
 
+SAMPLED_ORDERS: tuple[Order, ...] = ("low_confidence", "random", "left_to_right")
+"""The orders that are samplers of the plugin, whatever the task."""
+
 SAMPLERS = Path(__file__).with_name("samplers")
 """A folder for Python's path: the study's own sampler and its entry point."""
 
@@ -118,7 +121,7 @@ def sampler_of(order: Order, examples: Sequence[Example]) -> str:
 
     Raises ValueError where none does.
     """
-    if order in ("low_confidence", "random", "left_to_right"):
+    if order in SAMPLED_ORDERS:
         return order
     cells = len(examples[0].answer)
     if order == "oracle" and all(e.order == tuple(reversed(range(cells))) for e in examples):

@@ -9,7 +9,13 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from recipes.masking_study.decoders import Decoder, loop_decoder, plugin_decoder, torch_decoder
+from recipes.masking_study.decoders import (
+    SAMPLED_ORDERS,
+    Decoder,
+    loop_decoder,
+    plugin_decoder,
+    torch_decoder,
+)
 from recipes.masking_study.settings import WATCHED_ORDERS, Order, Study
 from recipes.masking_study.source import TaskSource, Vocabulary, held_out_examples, rows_of
 from recipes.masking_study.tasks import Example, Task, build_task
@@ -17,7 +23,6 @@ from recipes.train.layout import write_model
 from recipes.train.model import LLaDA
 from recipes.train.trainer import LOG, Trainer
 
-RESULTS = "results.jsonl"
 PROBE_EXAMPLES = 512
 DECODERS = {"torch": torch_decoder, "plugin": plugin_decoder}
 
@@ -89,19 +94,42 @@ def lowest_nll(log: Path) -> float:
     return min((line["nll"] for line in lines if "nll" in line), default=math.inf)
 
 
+def results_path(folder: Path, decoder: str) -> Path:
+    """The counts of a run, decoded by one decoder."""
+    return folder / f"results-{decoder}.jsonl"
+
+
+def answers_path(folder: Path, decoder: str) -> Path:
+    """The answers behind the counts: one line an order and stratum."""
+    return folder / f"answers-{decoder}.jsonl"
+
+
+def orders_of(study: Study, decoder: str) -> tuple[Order, ...]:
+    """The orders of a study that a decoder has: all, or through vLLM those that are samplers."""
+    if decoder == "torch":
+        return study.test.orders
+    sampled = (*SAMPLED_ORDERS, "oracle") if study.data.task == "addition" else SAMPLED_ORDERS
+    return tuple(order for order in study.test.orders if order in sampled)
+
+
 def evaluate(study: Study, scheme: str, seed: int, out: Path, decoder: str) -> list[Result]:
-    """Decode every test set in every order and write the counts beside the model."""
+    """Decode every test set in every order of the decoder; write counts and answers beside the
+    model.
+    """
     task: Task = build_task(study.data)
     folder = run_folder(out, scheme, seed)
     answer = DECODERS[decoder](folder / "model", Vocabulary(task))
-    results = []
+    results, written = [], []
     for difficulty in (None, *study.test.strata):
         count = study.test.natural if difficulty is None else study.test.per_stratum
         examples = held_out_examples(task, count, difficulty)
-        for order in study.test.orders:
+        for order in orders_of(study, decoder):
             answers = answer(examples, order)
             right = sum(task.right(e, a) for e, a in zip(examples, answers, strict=True))
             results.append(Result(scheme, seed, order, difficulty, count, right))
+            texts = ["".join(symbols) for symbols in answers]
+            written.append({"order": order, "difficulty": difficulty, "answers": texts})
     lines = [json.dumps({"decoder": decoder, **r._asdict()}) + "\n" for r in results]
-    (folder / RESULTS).write_text("".join(lines))
+    answers_path(folder, decoder).write_text("".join(json.dumps(w) + "\n" for w in written))
+    results_path(folder, decoder).write_text("".join(lines))
     return results
