@@ -17,12 +17,12 @@ from recipes.train.layout import read_model
 from recipes.train.model import LLaDA
 
 Decoder = Callable[[Sequence[Example], Order], list[tuple[str, ...]]]
-"""(examples, order) to the answer symbols of every example, greedy, one cell a pass."""
+"""(examples, order) to the answer symbols of every example, greedy."""
 
 ROWS = 256
 """Examples decoded at once (our choice)."""
 
-SAMPLED_ORDERS: tuple[Order, ...] = ("low_confidence", "random", "left_to_right")
+SAMPLED_ORDERS: tuple[Order, ...] = ("low_confidence", "random", "left_to_right", "threshold")
 """The orders that are samplers of the plugin, whatever the task."""
 
 SAMPLERS = Path(__file__).with_name("samplers")

@@ -105,9 +105,11 @@ def answers_path(folder: Path, decoder: str) -> Path:
 
 
 def orders_of(study: Study, decoder: str) -> tuple[Order, ...]:
-    """The orders of a study that a decoder has: all, or through vLLM those that are samplers."""
+    """The orders of a study that a decoder has: through vLLM those that are samplers, else those of
+    one cell a pass.
+    """
     if decoder == "torch":
-        return study.test.orders
+        return tuple(order for order in study.test.orders if order != "threshold")
     sampled = (*SAMPLED_ORDERS, "oracle") if study.data.task == "addition" else SAMPLED_ORDERS
     return tuple(order for order in study.test.orders if order in sampled)
 

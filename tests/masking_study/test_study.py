@@ -58,10 +58,9 @@ STUDY = Study(
 
 
 STUDIES = Path("recipes/masking_study")
-TASKS = ("addition", "maze", "listops", "countdown", "sudoku")
 
 
-@pytest.mark.parametrize("name", [f"{task}_{scale}" for task in TASKS for scale in ("small", "full")])
+@pytest.mark.parametrize("name", sorted(path.stem for path in STUDIES.glob("*.toml")))
 def test_the_settings_files_decode(name: str) -> None:
     study = load_study(STUDIES / f"{name}.toml")
     task = build_task(study.data)
@@ -189,6 +188,9 @@ def test_only_orders_that_are_samplers_go_through_vllm() -> None:
     sampled = ("low_confidence", "random", "left_to_right")
     assert orders_of(STUDY, "torch") == ORDERS
     assert orders_of(STUDY, "plugin") == (*sampled, "oracle")
+    test = msgspec.structs.replace(STUDY.test, orders=("threshold", "max_logit"))
+    assert orders_of(msgspec.structs.replace(STUDY, test=test), "torch") == ("max_logit",)
+    assert orders_of(msgspec.structs.replace(STUDY, test=test), "plugin") == ("threshold",)
     maze = msgspec.structs.replace(STUDY, data=TaskData(task="maze", size=3, examples=1, batch=1))
     assert orders_of(maze, "plugin") == sampled
 
