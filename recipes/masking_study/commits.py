@@ -1,6 +1,7 @@
-"""When confidence decoding commits the cells of a carry chain, and how sure it is of the wrong ones.
+"""When confidence decoding commits the cells of a carry chain, and how sure it is of wrong ones.
 
-    python -m recipes.masking_study.commits recipes/masking_study/addition_small.toml --out runs/addition
+    settings=recipes/masking_study/addition_small.toml
+    python -m recipes.masking_study.commits $settings --out runs/addition
 
 A cell of the longest chain (and the cell to its left, which takes the chain's carry) is decided by
 the carry that comes from below. It is early where the cell to its right is still masked when it is
@@ -8,7 +9,6 @@ committed. Only for addition; plain-torch decoder, puzzles of the last stratum.
 """
 
 import argparse
-from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,24 +26,23 @@ from recipes.train.layout import read_model
 TEST_SEED = 2026
 
 
-class Commits(NamedTuple):
-    """Cells of chains by what became of them.
-
-    early, late: (wrong, count) of cells committed before and after the cell to their right. top:
-    the first wrong commits that fell on the chain's two most significant cells, and all first wrong
-    commits. sure: the probabilities at which wrong early cells were committed, summed.
+class Cell(NamedTuple):
+    """A cell of a chain. early: committed before the cell to its right; sure: the probability at
+    the commit.
     """
 
-    early: tuple[int, int] = (0, 0)
-    late: tuple[int, int] = (0, 0)
-    top: tuple[int, int] = (0, 0)
-    sure: float = 0.0
+    early: bool
+    wrong: bool
+    sure: float
 
-    def plus(self, other: "Commits") -> "Commits":
-        """The sum over two sets of puzzles."""
-        pairs = zip(self[:3], other[:3], strict=True)
-        sums = [(a + c, b + d) for (a, b), (c, d) in pairs]
-        return Commits(*sums, sure=self.sure + other.sure)
+
+class Decoded(NamedTuple):
+    """A puzzle. cells: those of its chain. top: whether the first wrong commit is one of the
+    chain's two most significant cells; None where the answer is right.
+    """
+
+    cells: tuple[Cell, ...]
+    top: bool | None
 
 
 def chain_cells(example: Example) -> list[int]:
@@ -60,8 +59,8 @@ def chain_cells(example: Example) -> list[int]:
     return list(range(start, start + best + 1))
 
 
-def commits(study: Study, folder: Path, count: int) -> Commits:
-    """Decode ``count`` puzzles of the last stratum by confidence and sort the chains' cells."""
+def commits(study: Study, folder: Path, count: int) -> list[Decoded]:
+    """Decode ``count`` puzzles of the last stratum by confidence."""
     task = build_task(study.data)
     vocabulary = Vocabulary(task)
     examples = held_out_examples(task, count, study.test.strata[-1], TEST_SEED)
@@ -79,51 +78,56 @@ def commits(study: Study, folder: Path, count: int) -> Commits:
     order = out.order[:, first:]
     sure = torch.stack(seen).gather(0, order[None])[0]
     wrong = (out.tokens != gold)[:, first:]
-    found = Commits()
-    for number, example in enumerate(examples):
-        chain = chain_cells(example)
-        found = found.plus(sort_cells(chain, order[number], wrong[number], sure[number]))
-    return found
-
-
-def sort_cells(chain: list[int], order: Tensor, wrong: Tensor, sure: Tensor) -> Commits:
-    """The commits of one puzzle. chain: its cells; order: int64 [cells], the pass of every commit;
-    wrong: bool [cells]; sure: float [cells], the probability at the commit.
-    """
-    counts = defaultdict[bool, list[int]](lambda: [0, 0])
-    total = 0.0
-    for cell in chain:
-        early = cell + 1 < len(order) and bool(order[cell] < order[cell + 1])
-        counts[early][0] += bool(wrong[cell])
-        counts[early][1] += 1
-        total += float(sure[cell]) if early and wrong[cell] else 0.0
-    missed = [cell for cell in range(len(order)) if wrong[cell]]
-    top = min(missed, key=lambda cell: int(order[cell])) in chain[:2] if missed else False
-    return Commits(tuple(counts[True]), tuple(counts[False]), (int(top), int(bool(missed))), total)  # type: ignore[arg-type]
-
-
-def share(part: tuple[int, int]) -> str:
-    """A share with its interval, or a dash where there is nothing to count."""
-    if not part[1]:
-        return "–"  # noqa: RUF001
-    low, high = wilson(*part)
-    return f"{part[0] / part[1]:.3f} ({low:.3f}–{high:.3f})"  # noqa: RUF001
-
-
-def table(found: dict[str, Commits]) -> str:
-    """A Markdown table, one line a scheme."""
-    text = [
-        "| scheme | cells committed early | of these wrong | of the others wrong"
-        " | mean probability of wrong early commits | first mistake on the top two cells |",
-        "| --- " * 6 + "|",
+    return [
+        sort_cells(chain_cells(example), order[i], wrong[i], sure[i])
+        for i, example in enumerate(examples)
     ]
-    for scheme, c in found.items():
-        early, late = c.early, c.late
-        mean = f"{c.sure / early[0]:.3f}" if early[0] else "–"  # noqa: RUF001
-        part = share((early[1], early[1] + late[1]))
-        text.append(
-            f"| {scheme} | {part} | {share(early)} | {share(late)} | {mean} | {share(c.top)} |"
+
+
+def sort_cells(chain: list[int], order: Tensor, wrong: Tensor, sure: Tensor) -> Decoded:
+    """The commits of one puzzle.
+
+    chain: its cells, most significant first. order: int64 [cells], the pass of every commit.
+    wrong: bool [cells]. sure: float [cells].
+    """
+    early = [c + 1 < len(order) and bool(order[c] < order[c + 1]) for c in chain]
+    found = (Cell(e, bool(wrong[c]), float(sure[c])) for c, e in zip(chain, early, strict=True))
+    missed = wrong.nonzero().flatten().tolist()
+    first = min(missed, key=lambda cell: int(order[cell]), default=None)
+    return Decoded(tuple(found), None if first is None else first in chain[:2])
+
+
+def share(flags: list[bool]) -> str:
+    """The share of True with its interval, or a dash where there is nothing to count."""
+    if not flags:
+        return "–"  # noqa: RUF001
+    low, high = wilson(sum(flags), len(flags))
+    return f"{sum(flags) / len(flags):.3f} ({low:.3f}–{high:.3f})"  # noqa: RUF001
+
+
+def table(found: dict[str, list[Decoded]]) -> str:
+    """A Markdown table, one line a scheme."""
+    head = (
+        "scheme",
+        "cells committed early",
+        "of these wrong",
+        "of the others wrong",
+        "mean probability of wrong early commits",
+        "first mistake on the top two cells",
+    )
+    text = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    for scheme, puzzles in found.items():
+        cells = [cell for puzzle in puzzles for cell in puzzle.cells]
+        sure = [cell.sure for cell in cells if cell.early and cell.wrong]
+        entries = (
+            scheme,
+            share([cell.early for cell in cells]),
+            share([cell.wrong for cell in cells if cell.early]),
+            share([cell.wrong for cell in cells if not cell.early]),
+            f"{sum(sure) / len(sure):.3f}" if sure else "–",  # noqa: RUF001
+            share([puzzle.top for puzzle in puzzles if puzzle.top is not None]),
         )
+        text.append(f"| {' | '.join(entries)} |")
     return "\n".join(text) + "\n"
 
 
@@ -136,16 +140,14 @@ def main() -> None:
     study = load_study(args.settings)
     if study.data.task != "addition":
         parser.error(f"{args.settings} is {study.data.task}; only addition has carry chains")
-    found: dict[str, Commits] = {}
+    found: dict[str, list[Decoded]] = {}
     for scheme in study.schemes:
         folders = [run_folder(args.out, scheme, seed) / "model" for seed in study.seeds]
-        runs = [commits(study, folder, args.puzzles) for folder in folders if folder.exists()]
-        if runs:
-            found[scheme] = runs[0]
-            for other in runs[1:]:
-                found[scheme] = found[scheme].plus(other)
-    (args.out / "commits.md").write_text(table(found))
-    print(table(found))
+        done = [folder for folder in folders if folder.exists()]
+        found[scheme] = [p for folder in done for p in commits(study, folder, args.puzzles)]
+    text = table({scheme: puzzles for scheme, puzzles in found.items() if puzzles})
+    (args.out / "commits.md").write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":

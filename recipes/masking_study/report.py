@@ -10,8 +10,9 @@ matplotlib.use("agg")
 from matplotlib import pyplot
 
 from recipes.intervals import wilson
-from recipes.masking_study.run import LOG, Result, results_path
+from recipes.masking_study.run import Result, results_path
 from recipes.masking_study.settings import WATCHED_ORDERS
+from recipes.train.trainer import LOG
 
 Key = tuple[str, str, int | None]
 

@@ -12,7 +12,8 @@ import torch
 
 from recipes.intervals import wilson
 from recipes.masking_study.agreement import agreement, read_answers
-from recipes.masking_study.commits import Commits, chain_cells, commits, sort_cells
+from recipes.masking_study.commits import chain_cells, commits, sort_cells
+from recipes.masking_study.commits import table as commits_table
 from recipes.masking_study.decoders import sampler_of, torch_decoder
 from recipes.masking_study.report import curves, plot, pooled, read_results, table
 from recipes.masking_study.run import (
@@ -206,17 +207,18 @@ def test_commits_are_early_while_the_cell_to_the_right_is_masked() -> None:
     wrong = torch.tensor([True, False, False, True, False])
     sure = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5])
     found = sort_cells([0, 1, 2, 3], order, wrong, sure)
-    assert (found.early, found.late, found.top) == ((1, 2), (1, 2), (1, 1))
-    assert found.sure == pytest.approx(0.9)
-    twice = found.plus(found)
-    assert (twice.early, twice.late, twice.top) == ((2, 4), (2, 4), (2, 2))
-    assert twice.sure == pytest.approx(1.8)
+    assert [cell.early for cell in found.cells] == [True, False, True, False]
+    assert [cell.wrong for cell in found.cells] == [True, False, False, True]
+    assert found.cells[2].sure == pytest.approx(0.7)
+    assert found.top is True
+    assert sort_cells([2, 3], order, wrong, sure).top is False
+    assert sort_cells([0, 1], order, torch.zeros(5, dtype=torch.bool), sure).top is None
 
 
 def test_every_cell_of_a_chain_is_counted_once(finished: Path) -> None:
     found = commits(STUDY, run_folder(finished, "random", 41) / "model", 20)
-    assert isinstance(found, Commits)
-    assert found.early[1] + found.late[1] == 20 * 2
+    assert [len(puzzle.cells) for puzzle in found] == [2] * 20
+    assert "| random | " in commits_table({"random": found})
 
 
 def test_the_kept_model_is_the_one_of_the_lowest_probe(finished: Path) -> None:

@@ -32,7 +32,9 @@ class Countdown:
 
     def __init__(self, numbers: int = 4, kept_share: float = 0.1) -> None:
         if numbers not in ANSWER_CELLS:
-            raise ValueError(f"Countdown has 3 or 4 numbers, got {numbers}; set size to one of these")
+            raise ValueError(
+                f"Countdown has 3 or 4 numbers, got {numbers}; set size to one of these"
+            )
         self.numbers, self.kept_share = numbers, kept_share
 
     def draw(self, rng: random.Random) -> Example:
