@@ -5,7 +5,8 @@
 
 A cell of the longest chain (and the cell to its left, which takes the chain's carry) is decided by
 the carry that comes from below. It is early where the cell to its right is still masked when it is
-committed. Only for addition; plain-torch decoder, puzzles of the last stratum.
+committed. Only for addition; plain-torch decoder, puzzles of the last stratum or, with
+``--natural``, of the training distribution.
 """
 
 import argparse
@@ -37,12 +38,14 @@ class Cell(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """A puzzle. cells: those of its chain. top: whether the first wrong commit is one of the
-    chain's two most significant cells; None where the answer is right.
+    """A puzzle. cells: those of its chain. Of the first wrong commit, None where the answer is
+    right: top, whether it is one of the chain's two most significant cells; known, whether the
+    model had it right in the first pass, everything masked.
     """
 
     cells: tuple[Cell, ...]
     top: bool | None
+    known: bool | None
 
 
 def chain_cells(example: Example) -> list[int]:
@@ -59,18 +62,20 @@ def chain_cells(example: Example) -> list[int]:
     return list(range(start, start + best + 1))
 
 
-def commits(study: Study, folder: Path, count: int) -> list[Decoded]:
-    """Decode ``count`` puzzles of the last stratum by confidence."""
+def commits(study: Study, folder: Path, count: int, difficulty: int | None) -> list[Decoded]:
+    """Decode ``count`` puzzles of a stratum by confidence."""
     task = build_task(study.data)
     vocabulary = Vocabulary(task)
-    examples = held_out_examples(task, count, study.test.strata[-1], TEST_SEED)
+    examples = held_out_examples(task, count, difficulty, TEST_SEED)
     gold, first = rows_of(examples, vocabulary), len(examples[0].prompt)
     rows = gold.clone()
     rows[:, first:] = vocabulary.mask_id
     seen: list[Tensor] = []
+    proposed: list[Tensor] = []
 
     def score(logits: Tensor, positions: Tensor) -> Tensor:
         seen.append(confidence(logits, positions))
+        proposed.append(logits.argmax(-1))
         return seen[-1]
 
     cells = gold.shape[1] - first
@@ -78,23 +83,28 @@ def commits(study: Study, folder: Path, count: int) -> list[Decoded]:
     order = out.order[:, first:]
     sure = torch.stack(seen).gather(0, order[None])[0]
     wrong = (out.tokens != gold)[:, first:]
+    known = proposed[0] == gold[:, first:]
     return [
-        sort_cells(chain_cells(example), order[i], wrong[i], sure[i])
+        sort_cells(chain_cells(example), order[i], wrong[i], sure[i], known[i])
         for i, example in enumerate(examples)
     ]
 
 
-def sort_cells(chain: list[int], order: Tensor, wrong: Tensor, sure: Tensor) -> Decoded:
+def sort_cells(
+    chain: list[int], order: Tensor, wrong: Tensor, sure: Tensor, known: Tensor
+) -> Decoded:
     """The commits of one puzzle.
 
     chain: its cells, most significant first. order: int64 [cells], the pass of every commit.
-    wrong: bool [cells]. sure: float [cells].
+    wrong: bool [cells]. sure: float [cells]. known: bool [cells], right in the first pass.
     """
     early = [c + 1 < len(order) and bool(order[c] < order[c + 1]) for c in chain]
     found = (Cell(e, bool(wrong[c]), float(sure[c])) for c, e in zip(chain, early, strict=True))
     missed = wrong.nonzero().flatten().tolist()
-    first = min(missed, key=lambda cell: int(order[cell]), default=None)
-    return Decoded(tuple(found), None if first is None else first in chain[:2])
+    if not missed:
+        return Decoded(tuple(found), None, None)
+    first = min(missed, key=lambda cell: int(order[cell]))
+    return Decoded(tuple(found), first in chain[:2], bool(known[first]))
 
 
 def share(flags: list[bool]) -> str:
@@ -114,6 +124,7 @@ def table(found: dict[str, list[Decoded]]) -> str:
         "of the others wrong",
         "mean probability of wrong early commits",
         "first mistake on the top two cells",
+        "first mistake right in the first pass",
     )
     text = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     for scheme, puzzles in found.items():
@@ -126,6 +137,7 @@ def table(found: dict[str, list[Decoded]]) -> str:
             share([cell.wrong for cell in cells if not cell.early]),
             f"{sum(sure) / len(sure):.3f}" if sure else "–",  # noqa: RUF001
             share([puzzle.top for puzzle in puzzles if puzzle.top is not None]),
+            share([puzzle.known for puzzle in puzzles if puzzle.known is not None]),
         )
         text.append(f"| {' | '.join(entries)} |")
     return "\n".join(text) + "\n"
@@ -136,17 +148,22 @@ def main() -> None:
     parser.add_argument("settings", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="folder of the study")
     parser.add_argument("--puzzles", type=int, default=500)
+    parser.add_argument("--natural", action="store_true", help="not the last stratum")
     args = parser.parse_args()
     study = load_study(args.settings)
     if study.data.task != "addition":
         parser.error(f"{args.settings} is {study.data.task}; only addition has carry chains")
+    difficulty = None if args.natural else study.test.strata[-1]
     found: dict[str, list[Decoded]] = {}
     for scheme in study.schemes:
         folders = [run_folder(args.out, scheme, seed) / "model" for seed in study.seeds]
         done = [folder for folder in folders if folder.exists()]
-        found[scheme] = [p for folder in done for p in commits(study, folder, args.puzzles)]
+        found[scheme] = [
+            puzzle for folder in done for puzzle in commits(study, folder, args.puzzles, difficulty)
+        ]
     text = table({scheme: puzzles for scheme, puzzles in found.items() if puzzles})
-    (args.out / "commits.md").write_text(text)
+    name = "commits-natural.md" if args.natural else "commits.md"
+    (args.out / name).write_text(text)
     print(text)
 
 

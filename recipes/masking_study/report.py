@@ -8,6 +8,7 @@ import matplotlib
 
 matplotlib.use("agg")
 from matplotlib import pyplot
+from matplotlib.lines import Line2D
 
 from recipes.intervals import wilson
 from recipes.masking_study.run import Result, results_path
@@ -95,14 +96,13 @@ def curves(out: Path, path: Path) -> None:
     )
     for axis, order in zip(axes, WATCHED_ORDERS, strict=True):
         for name, lines in runs.items():
-            scheme = name.rpartition("-")[0]
-            color = f"C{schemes.index(scheme)}"
+            number = schemes.index(name.rpartition("-")[0])
             steps = [line["step"] for line in lines]
-            axis.plot(steps, [line[order] for line in lines], color=color, alpha=0.8, label=name)
+            axis.plot(steps, [line[order] for line in lines], color=f"C{number}", alpha=0.8)
         axis.set(title=order, xlabel="step", ylim=(-0.03, 1.03))
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("exact match, last stratum")
-    axes[-1].legend()
+    axes[-1].legend([Line2D([], [], color=f"C{i}") for i in range(len(schemes))], schemes)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     pyplot.close(figure)

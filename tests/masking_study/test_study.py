@@ -206,17 +206,20 @@ def test_commits_are_early_while_the_cell_to_the_right_is_masked() -> None:
     order = torch.tensor([0, 4, 2, 3, 1])
     wrong = torch.tensor([True, False, False, True, False])
     sure = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5])
-    found = sort_cells([0, 1, 2, 3], order, wrong, sure)
+    known = torch.tensor([False, True, True, True, True])
+    found = sort_cells([0, 1, 2, 3], order, wrong, sure, known)
     assert [cell.early for cell in found.cells] == [True, False, True, False]
     assert [cell.wrong for cell in found.cells] == [True, False, False, True]
     assert found.cells[2].sure == pytest.approx(0.7)
-    assert found.top is True
-    assert sort_cells([2, 3], order, wrong, sure).top is False
-    assert sort_cells([0, 1], order, torch.zeros(5, dtype=torch.bool), sure).top is None
+    assert (found.top, found.known) == (True, False)
+    late = sort_cells([1, 2], order, wrong & known, sure, known)
+    assert (late.top, late.known) == (False, True)
+    right = sort_cells([0, 1], order, torch.zeros(5, dtype=torch.bool), sure, known)
+    assert (right.top, right.known) == (None, None)
 
 
 def test_every_cell_of_a_chain_is_counted_once(finished: Path) -> None:
-    found = commits(STUDY, run_folder(finished, "random", 41) / "model", 20)
+    found = commits(STUDY, run_folder(finished, "random", 41) / "model", 20, 1)
     assert [len(puzzle.cells) for puzzle in found] == [2] * 20
     assert "| random | " in commits_table({"random": found})
 
