@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from recipes.masking_study.report import plot, read_results, table
-from recipes.masking_study.run import DECODERS, RESULTS, evaluate, run_folder, train
+from recipes.masking_study.report import curves, plot, read_results, table
+from recipes.masking_study.run import DECODERS, evaluate, results_path, run_folder, train
 from recipes.masking_study.settings import load_study
 
 
@@ -31,12 +31,14 @@ def main() -> None:
         parser.error(f"unknown schemes {sorted(unknown)}; known: {sorted(study.schemes)}")
     for seed in study.seeds:
         for scheme in args.only or study.schemes:
-            if args.again or not (run_folder(args.out, scheme, seed) / RESULTS).exists():
+            folder = run_folder(args.out, scheme, seed)
+            if args.again or not results_path(folder, args.decoder).exists():
                 train(study, scheme, seed, args.out)
                 evaluate(study, scheme, seed, args.out, args.decoder)
-    results = read_results(args.out)
-    (args.out / "table.md").write_text(table(results))
-    plot(results, args.out / "accuracy.png")
+    results = read_results(args.out, args.decoder)
+    (args.out / f"table-{args.decoder}.md").write_text(table(results))
+    plot(results, args.out / f"accuracy-{args.decoder}.png")
+    curves(args.out, args.out / "curves.png")
     print(table(results))
 
 

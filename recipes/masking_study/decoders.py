@@ -14,12 +14,16 @@ from recipes.masking_study.source import Vocabulary
 from recipes.masking_study.tasks import Example
 from recipes.train.decode import Score, confidence, decode, left_to_right
 from recipes.train.layout import read_model
+from recipes.train.model import LLaDA
 
 Decoder = Callable[[Sequence[Example], Order], list[tuple[str, ...]]]
-"""(examples, order) to the answer symbols of every example, greedy, one cell a pass."""
+"""(examples, order) to the answer symbols of every example, greedy."""
 
 ROWS = 256
 """Examples decoded at once (our choice)."""
+
+SAMPLED_ORDERS: tuple[Order, ...] = ("low_confidence", "random", "left_to_right", "threshold")
+"""The orders that are samplers of the plugin, whatever the task."""
 
 SAMPLERS = Path(__file__).with_name("samplers")
 """A folder for Python's path: the study's own sampler and its entry point."""
@@ -31,10 +35,13 @@ def max_logit(logits: Tensor, positions: Tensor) -> Tensor:
 
 
 def torch_decoder(folder: Path, vocabulary: Vocabulary, seed: int = 0) -> Decoder:
-    """Decode with the plain-torch loop; the random order is a function of ``seed``."""
+    """Decode a written checkpoint with the plain-torch loop."""
     model = read_model(folder)
-    if torch.cuda.is_available():
-        model = model.cuda()
+    return loop_decoder(model.cuda() if torch.cuda.is_available() else model, vocabulary, seed)
+
+
+def loop_decoder(model: LLaDA, vocabulary: Vocabulary, seed: int = 0) -> Decoder:
+    """Decode with the plain-torch loop; the random order is a function of ``seed``."""
     device = next(model.parameters()).device
 
     def answer(examples: Sequence[Example], order: Order) -> list[tuple[str, ...]]:
@@ -114,7 +121,7 @@ def sampler_of(order: Order, examples: Sequence[Example]) -> str:
 
     Raises ValueError where none does.
     """
-    if order in ("low_confidence", "random", "left_to_right"):
+    if order in SAMPLED_ORDERS:
         return order
     cells = len(examples[0].answer)
     if order == "oracle" and all(e.order == tuple(reversed(range(cells))) for e in examples):

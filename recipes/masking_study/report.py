@@ -8,16 +8,20 @@ import matplotlib
 
 matplotlib.use("agg")
 from matplotlib import pyplot
+from matplotlib.lines import Line2D
 
 from recipes.intervals import wilson
-from recipes.masking_study.run import RESULTS, Result
+from recipes.masking_study.run import Result, results_path
+from recipes.masking_study.settings import WATCHED_ORDERS
+from recipes.train.trainer import LOG
 
 Key = tuple[str, str, int | None]
 
 
-def read_results(out: Path) -> list[Result]:
-    """The counts of all runs under a folder."""
-    lines = [line for p in sorted(out.glob(f"*/{RESULTS}")) for line in p.open()]
+def read_results(out: Path, decoder: str) -> list[Result]:
+    """The counts of all runs under a folder, decoded by one decoder."""
+    paths = sorted(results_path(folder, decoder) for folder in out.iterdir())
+    lines = [line for path in paths if path.exists() for line in path.read_text().splitlines()]
     records = map(json.loads, lines)
     return [Result(**{k: r[k] for k in Result._fields}) for r in records]
 
@@ -75,3 +79,36 @@ def plot(results: list[Result], path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
+
+
+def curves(out: Path, path: Path) -> None:
+    """Exact match on the watched puzzles against the step, one panel an order, one line a run.
+
+    Nothing is written where no run watched any.
+    """
+    runs = {log.parent.name: probes(log) for log in sorted(out.glob(f"*/{LOG}"))}
+    runs = {name: lines for name, lines in runs.items() if lines}
+    if not runs:
+        return
+    schemes = sorted({name.rpartition("-")[0] for name in runs})
+    figure, axes = pyplot.subplots(
+        1, len(WATCHED_ORDERS), figsize=(5 * len(WATCHED_ORDERS), 3.5), sharey=True
+    )
+    for axis, order in zip(axes, WATCHED_ORDERS, strict=True):
+        for name, lines in runs.items():
+            number = schemes.index(name.rpartition("-")[0])
+            steps = [line["step"] for line in lines]
+            axis.plot(steps, [line[order] for line in lines], color=f"C{number}", alpha=0.8)
+        axis.set(title=order, xlabel="step", ylim=(-0.03, 1.03))
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("exact match, last stratum")
+    axes[-1].legend([Line2D([], [], color=f"C{i}") for i in range(len(schemes))], schemes)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def probes(log: Path) -> list[dict[str, float]]:
+    """The lines of a log that hold watched puzzles."""
+    lines = map(json.loads, log.read_text().splitlines())
+    return [line for line in lines if WATCHED_ORDERS[0] in line]

@@ -2,22 +2,27 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-from recipes.masking_study.decoders import plugin_decoder, torch_decoder
-from recipes.masking_study.settings import Order, Study
+from recipes.masking_study.decoders import (
+    SAMPLED_ORDERS,
+    Decoder,
+    loop_decoder,
+    plugin_decoder,
+    torch_decoder,
+)
+from recipes.masking_study.settings import WATCHED_ORDERS, Order, Study
 from recipes.masking_study.source import TaskSource, Vocabulary, held_out_examples, rows_of
-from recipes.masking_study.tasks import Task, build_task
+from recipes.masking_study.tasks import Example, Task, build_task
 from recipes.train.layout import write_model
 from recipes.train.model import LLaDA
 from recipes.train.trainer import LOG, Trainer
 
-RESULTS = "results.jsonl"
 PROBE_EXAMPLES = 512
 DECODERS = {"torch": torch_decoder, "plugin": plugin_decoder}
 
@@ -48,13 +53,15 @@ def train(study: Study, scheme: str, seed: int, out: Path) -> None:
     trainer = Trainer(settings, source, vocabulary.mask_id, folder)
     examples = held_out_examples(task, PROBE_EXAMPLES, None, seed=1)
     rows, first = rows_of(examples, vocabulary), len(examples[0].prompt)
+    watched = held_out_examples(task, study.test.watched, study.test.strata[-1], seed=1)
 
     def probe(model: LLaDA) -> Mapping[str, float]:
         nll = masked_nll(model, rows, first, vocabulary.mask_id)
         if nll < lowest_nll(folder / LOG):
             tokenizer = vocabulary.tokenizer()
             write_model(folder / "model", settings.model, model.state_dict(), tokenizer)
-        return {"nll": nll}
+        answer = loop_decoder(model, vocabulary)
+        return {"nll": nll, **exact_matches(task, answer, watched)}
 
     trainer.train(probe)
 
@@ -69,6 +76,16 @@ def masked_nll(model: LLaDA, rows: torch.Tensor, first: int, mask_id: int) -> fl
     return F.cross_entropy(logits.flatten(0, 1).float(), rows[:, first:].flatten()).item()
 
 
+def exact_matches(task: Task, answer: Decoder, watched: Sequence[Example]) -> dict[str, float]:
+    """The share of watched puzzles solved, by order; nothing where none is watched."""
+    return {
+        order: sum(task.right(e, a) for e, a in zip(watched, answer(watched, order), strict=True))
+        / len(watched)
+        for order in WATCHED_ORDERS
+        if watched
+    }
+
+
 def lowest_nll(log: Path) -> float:
     """The lowest probe of a log, infinity where there is none."""
     if not log.exists():
@@ -77,19 +94,44 @@ def lowest_nll(log: Path) -> float:
     return min((line["nll"] for line in lines if "nll" in line), default=math.inf)
 
 
+def results_path(folder: Path, decoder: str) -> Path:
+    """The counts of a run, decoded by one decoder."""
+    return folder / f"results-{decoder}.jsonl"
+
+
+def answers_path(folder: Path, decoder: str) -> Path:
+    """The answers behind the counts: one line an order and stratum."""
+    return folder / f"answers-{decoder}.jsonl"
+
+
+def orders_of(study: Study, decoder: str) -> tuple[Order, ...]:
+    """The orders of a study that a decoder has: through vLLM those that are samplers, else those of
+    one cell a pass.
+    """
+    if decoder == "torch":
+        return tuple(order for order in study.test.orders if order != "threshold")
+    sampled = (*SAMPLED_ORDERS, "oracle") if study.data.task == "addition" else SAMPLED_ORDERS
+    return tuple(order for order in study.test.orders if order in sampled)
+
+
 def evaluate(study: Study, scheme: str, seed: int, out: Path, decoder: str) -> list[Result]:
-    """Decode every test set in every order and write the counts beside the model."""
+    """Decode every test set in every order of the decoder; write counts and answers beside the
+    model.
+    """
     task: Task = build_task(study.data)
     folder = run_folder(out, scheme, seed)
     answer = DECODERS[decoder](folder / "model", Vocabulary(task))
-    results = []
+    results, written = [], []
     for difficulty in (None, *study.test.strata):
         count = study.test.natural if difficulty is None else study.test.per_stratum
         examples = held_out_examples(task, count, difficulty)
-        for order in study.test.orders:
+        for order in orders_of(study, decoder):
             answers = answer(examples, order)
             right = sum(task.right(e, a) for e, a in zip(examples, answers, strict=True))
             results.append(Result(scheme, seed, order, difficulty, count, right))
+            texts = ["".join(symbols) for symbols in answers]
+            written.append({"order": order, "difficulty": difficulty, "answers": texts})
     lines = [json.dumps({"decoder": decoder, **r._asdict()}) + "\n" for r in results]
-    (folder / RESULTS).write_text("".join(lines))
+    answers_path(folder, decoder).write_text("".join(json.dumps(w) + "\n" for w in written))
+    results_path(folder, decoder).write_text("".join(lines))
     return results

@@ -19,16 +19,25 @@ from recipes.train.settings import (
     TaskData,
 )
 
-Order = Literal["low_confidence", "max_logit", "random", "left_to_right", "oracle"]
+Order = Literal["low_confidence", "max_logit", "random", "left_to_right", "oracle", "threshold"]
+"""``threshold`` commits all cells above 0.9 in a pass, as PUMA reveals them; the others one."""
+
+
+WATCHED_ORDERS: tuple[Order, ...] = ("low_confidence", "oracle")
 
 
 class Decoding(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is decoded after training: every order on every stratum, greedily, one cell a pass."""
+    """What is decoded after training: every order on every stratum, greedily.
+
+    watched: puzzles of the last stratum that every probe of the training decodes in
+    ``WATCHED_ORDERS``, for the learning curves.
+    """
 
     orders: tuple[Order, ...]
     strata: tuple[Natural, ...]
     natural: Positive
     per_stratum: Positive
+    watched: Natural = 0
 
 
 class Study(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -140,6 +140,16 @@ def test_countdown_accepts_another_solution_and_refuses_misuse() -> None:
     assert not right("2+3=6,6+4=10,10+4=14")
 
 
+def test_countdown_with_three_numbers_has_two_equations() -> None:
+    task = Countdown(3)
+    example = task.example((2, 3, 4), 14, ((4, "+", 3, 7), (7, "*", 2, 14)), 9)
+    assert example.answer == tuple("4+3=7,7*2=14".ljust(20, "_"))
+    assert task.right(example, tuple("3+4=7,2*7=14".ljust(20, "_")))
+    assert not task.right(example, tuple("7*2=14".ljust(20, "_")))
+    with pytest.raises(ValueError, match="3 or 4 numbers, got 5"):
+        Countdown(5)
+
+
 def test_countdown_solutions_combine_all_numbers() -> None:
     found = set(countdown_solutions((2, 3)))
     assert found == {((3, "+", 2, 5),), ((3, "-", 2, 1),), ((3, "*", 2, 6),)}

@@ -12,20 +12,17 @@ from recipes.train.settings import TaskData
 
 __all__ = ["Example", "Task", "build_task"]
 
-COUNTDOWN_NUMBERS = 4
 SUDOKU_BASES = 60
 """Dug puzzles behind a Sudoku run (our choice)."""
 
 
 def build_task(data: TaskData) -> Task:
-    """The task of a run. ``size``: digits, maze cells a side, depth, or box side; Countdown
-    has one.
-    """
+    """The task of a run. ``size``: digits, maze cells a side, depth, numbers, or box side."""
     builders: dict[str, Callable[[], Task]] = {
         "addition": lambda: Addition(data.size),
         "maze": lambda: Maze(data.size),
         "listops": lambda: ListOps(data.size),
-        "countdown": Countdown,
+        "countdown": lambda: Countdown(data.size),
         "sudoku": lambda: Sudoku(data.size, SUDOKU_BASES),
     }
     return builders[data.task]()

@@ -1,6 +1,7 @@
 """Countdown with four numbers: three equations that use each number once and end in the target.
 
-The answer is ``a+b=c,d*e=f,g-h=target`` padded to forty symbols. Every result is a positive whole
+The answer is ``a+b=c,d*e=f,g-h=target`` padded to forty symbols; with three numbers, our smaller
+scale, it is two equations padded to twenty. Every result is a positive whole
 number. Difficulty is 1 where a puzzle has at most three solutions, else 0; one in ten of those
 stays in training. Solutions are counted as unordered pairs combined in turn (our reading). The
 oracle order is equation by equation, from the left.
@@ -14,7 +15,8 @@ from operator import add, floordiv, mul, sub
 
 from recipes.masking_study.tasks.base import Example, Symbols, reject_until
 
-ANSWER_CELLS = 40
+ANSWER_CELLS = {3: 20, 4: 40}
+"""The answer's length by how many numbers there are."""
 PAD = "_"
 LARGEST_NUMBER, LARGEST_TARGET, LARGEST_RESULT = 25, 99, 9999
 """The range of the numbers, of the target and of a result on the way (our choice)."""
@@ -24,12 +26,16 @@ Equation = tuple[int, str, int, int]
 
 
 class Countdown:
-    """Four numbers of 1 to 25 and a target of 10 to 99 that can be reached."""
+    """Four numbers of 1 to 25, or three, and a target of 10 to 99 that can be reached."""
 
     symbols: Symbols = (*"0123456789", "+", "-", "*", "/", "=", ",", ":", PAD)
 
-    def __init__(self, kept_share: float = 0.1) -> None:
-        self.kept_share = kept_share
+    def __init__(self, numbers: int = 4, kept_share: float = 0.1) -> None:
+        if numbers not in ANSWER_CELLS:
+            raise ValueError(
+                f"Countdown has 3 or 4 numbers, got {numbers}; set size to one of these"
+            )
+        self.numbers, self.kept_share = numbers, kept_share
 
     def draw(self, rng: random.Random) -> Example:
         """A puzzle of training: one with few solutions is kept with probability ``kept_share``."""
@@ -45,7 +51,7 @@ class Countdown:
         return reject_until(self, rng, difficulty)
 
     def _any(self, rng: random.Random) -> Example:
-        numbers = tuple(sorted(rng.randint(1, LARGEST_NUMBER) for _ in range(4)))
+        numbers = tuple(sorted(rng.randint(1, LARGEST_NUMBER) for _ in range(self.numbers)))
         found: dict[int, list[tuple[Equation, ...]]] = {}
         for solution in solutions(numbers):
             target = solution[-1][3]
@@ -62,15 +68,15 @@ class Countdown:
         """The puzzle with one solution as its gold answer."""
         prompt = ",".join(f"{n:02d}" for n in numbers) + f":{target:02d}="
         text = ",".join(f"{a}{o}{b}={c}" for a, o, b, c in solution)
-        answer = tuple(text.ljust(ANSWER_CELLS, PAD))
-        return Example(tuple(prompt), answer, tuple(range(ANSWER_CELLS)), int(count <= 3))
+        answer = tuple(text.ljust(ANSWER_CELLS[self.numbers], PAD))
+        return Example(tuple(prompt), answer, tuple(range(len(answer))), int(count <= 3))
 
     def right(self, example: Example, answer: Symbols) -> bool:
-        """Any true equations that use the four numbers once each and end in the target."""
+        """Any true equations that use the numbers once each and end in the target."""
         head, _, goal = "".join(example.prompt[:-1]).partition(":")
         left = sorted(int(n) for n in head.split(","))
         equations = "".join(answer).rstrip(PAD).split(",")
-        if len(equations) != 3:
+        if len(equations) != len(left) - 1:
             return False
         for equation in equations:
             match = re.fullmatch(r"(\d+)([-+*/])(\d+)=(\d+)", equation)

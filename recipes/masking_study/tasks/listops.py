@@ -33,7 +33,7 @@ class Node(NamedTuple):
 
 
 class ListOps:
-    """Trees of depth at most ``depth`` that fit in ``prompt_cells`` symbols, padded on the right.
+    """Trees of depth at most ``depth`` in 16 symbols a level and 16 more, padded on the right.
 
     An argument of a list at depth d is a list itself with probability 0.6 * 0.5^(d - 1), the root's
     depth being 1 (our reading of "expansion .6, decay .5").
@@ -41,8 +41,8 @@ class ListOps:
 
     symbols: Symbols = (*"0123456789", *(f"[{o}" for o in OPERATORS), CLOSE, END, PAD, *RAINBOW)
 
-    def __init__(self, depth: int, prompt_cells: int = 96) -> None:
-        self.depth, self.prompt_cells = depth, prompt_cells
+    def __init__(self, depth: int) -> None:
+        self.depth, self.prompt_cells = depth, 16 * (depth + 1)
 
     def draw(self, rng: random.Random) -> Example:
         """A random tree whose prompt and trace fit."""

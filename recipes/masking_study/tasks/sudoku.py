@@ -8,6 +8,7 @@ technique first.
 """
 
 import random
+from functools import cached_property
 from typing import NamedTuple
 
 from recipes.masking_study.tasks import sudoku_solver as solver
@@ -34,13 +35,18 @@ class Sudoku:
     def __init__(self, box: int, bases: int, seed: int = 0) -> None:
         self.box, self.size = box, box * box
         self.symbols: Symbols = (BLANK, *(str(d) for d in range(1, self.size + 1)))
-        rng = random.Random(seed)
-        self.bases = [dig(box, rng) for _ in range(bases)]
-        self.weights = [TIER_FACTOR**base.tier for base in self.bases]
+        self.count, self.seed = bases, seed
+
+    @cached_property
+    def bases(self) -> list[Base]:
+        """The dug puzzles: most of a minute for sixty of 9 x 9, so dug when first asked for."""
+        rng = random.Random(self.seed)
+        return [dig(self.box, rng) for _ in range(self.count)]
 
     def draw(self, rng: random.Random) -> Example:
         """A puzzle, the harder tiers rarer."""
-        return self.example(rng.choices(self.bases, weights=self.weights)[0], rng)
+        weights = [TIER_FACTOR**base.tier for base in self.bases]
+        return self.example(rng.choices(self.bases, weights=weights)[0], rng)
 
     def draw_stratum(self, rng: random.Random, difficulty: int) -> Example:
         """A puzzle of which at least ``difficulty`` percent of the blanks come after a guess."""
