@@ -53,10 +53,15 @@ class Clock:
 def wrap_layers(clock: Clock, model: Any) -> None:
     """Time the modules of every layer, and the embedding, under the names of their kinds."""
     clock.wrap(model.model.embed_tokens, "forward", "embedding")
-    for layer in model.model.layers:
-        for name, paths in PARTS_OF_A_LAYER.items():
-            for path in paths:
-                clock.wrap(layer.get_submodule(path), "forward", name)
+    # Layers share modules, as the rotation: wrapped for each, a call would count once a layer.
+    names = {
+        layer.get_submodule(path): name
+        for layer in model.model.layers
+        for name, paths in PARTS_OF_A_LAYER.items()
+        for path in paths
+    }
+    for module, name in names.items():
+        clock.wrap(module, "forward", name)
 
 
 def measure(
