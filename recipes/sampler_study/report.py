@@ -93,7 +93,7 @@ def picture(path: Path, panels: int = 1) -> Iterator[list[Any]]:
     yield axes
     for panel in axes:
         panel.grid(alpha=0.3)
-        panel.legend(fontsize=8)
+        panel.legend(fontsize=8, framealpha=0.5)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)
