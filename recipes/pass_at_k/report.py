@@ -34,7 +34,7 @@ READING_DIFFERENCES = (
     "One setting less another, on the same questions: the interval is that of the mean of the "
     "differences. At equal passes each has the k that it can pay for."
 )
-MARKERS = "osD^vP<X>*"
+MARKERS = "osD^vP<X>*hd8"
 
 
 def by_samples(study: Study, found: Sequence[Curve]) -> str:
@@ -141,7 +141,9 @@ def plot(
         for i, one in enumerate(one for one in found if one.task == task):
             points = [(cost(one, k), e.value) for k in study.ks if (e := one.at_samples(k))]
             style = "--" if one.sampler.is_deterministic else "-"
-            look = {"marker": MARKERS[i % len(MARKERS)], "markersize": 5, "color": f"C{i % 10}"}
+            # The strong ones of twenty colours first, then their pale fellows.
+            color = pyplot.get_cmap("tab20")(i % 10 * 2 + i // 10 % 2)
+            look = {"marker": MARKERS[i % len(MARKERS)], "markersize": 5, "color": color}
             panel.plot(*zip(*points, strict=True), style, label=one.sampler.label, **look)
         panel.set_xscale("log", base=2)
         panel.xaxis.set_major_formatter("{x:g}")
