@@ -183,7 +183,8 @@ async def _is_default(request: Any, raw_request: Any) -> bool:
     It is filled in before the request is read, so only the body tells it from one that was sent.
     """
     default = type(request).model_fields["max_tokens"].default
-    if raw_request is None or default is None or request.max_tokens != default:
+    matters = "gen_length" in (request.vllm_xargs or {})  # else the body is not read again
+    if not matters or raw_request is None or default is None or request.max_tokens != default:
         return False
     return (await raw_request.json()).get("max_tokens") is None
 
