@@ -156,11 +156,11 @@ class Trainer:
         path = self.folder / CHECKPOINT
         if path.exists():
             state = torch.load(path, map_location=self.device, weights_only=True)
-            wanted = msgspec.json.encode(self.settings).decode()
-            if state["settings"] != wanted:
+            if not _same_settings(state["settings"], self.settings):
                 raise ValueError(
-                    f"{path} was written with other settings: it has {state['settings']}, "
-                    f"this run has {wanted}; give the new run a folder of its own"
+                    f"{path} was written with other settings: it has {state['settings']}, this run "
+                    f"has {msgspec.json.encode(self.settings).decode()}; give the new run a folder "
+                    "of its own"
                 )
             self.step = state["step"]
             self.model.load_state_dict(state["model"])
@@ -191,6 +191,14 @@ def start_model(settings: Settings) -> LLaDA:
     fresh = LLaDA(settings.model)
     fresh.load_state_dict(model.state_dict())
     return fresh
+
+
+def _same_settings(written: str, settings: Settings) -> bool:
+    """Whether settings in JSON are these; a field that was not written has its default."""
+    try:
+        return msgspec.json.decode(written, type=Settings) == settings
+    except msgspec.ValidationError:
+        return False
 
 
 def _complete_until(text: str, step: int) -> list[str]:

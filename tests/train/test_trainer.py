@@ -142,6 +142,18 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path: Path) -> None:
         run(SCHEMES[0], tmp_path, steps=9)
 
 
+def test_a_checkpoint_without_a_newer_setting_is_that_setting_s_default(tmp_path: Path) -> None:
+    run(SCHEMES[0], tmp_path, steps=7)
+    state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    state["settings"] = state["settings"].replace('"start_from":null,', "")
+    torch.save(state, tmp_path / CHECKPOINT)
+    run(SCHEMES[0], tmp_path, steps=7)
+    state["settings"] = state["settings"].replace('"seed":', '"sead":')
+    torch.save(state, tmp_path / CHECKPOINT)
+    with pytest.raises(ValueError, match="written with other settings"):
+        run(SCHEMES[0], tmp_path, steps=7)
+
+
 def test_it_learns_to_copy(tmp_path: Path) -> None:
     run(SCHEMES[0], tmp_path, steps=250)
     found = losses(tmp_path)
