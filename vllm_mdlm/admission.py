@@ -69,13 +69,13 @@ class ServerRules(NamedTuple):
 def server_rules(vllm_config: VllmConfig) -> ServerRules:
     """Read the rules from the engine's configuration."""
     context = vllm_config.model_config.max_model_len
-    budget = vllm_config.scheduler_config.max_num_batched_tokens
+    budget, budget_name = _budget(vllm_config)
     hf_config = vllm_config.model_config.hf_config
     return ServerRules(
         defaults=server_defaults(vllm_config),
         limit=min(budget, context),
         limit_name=(
-            "what one pass may hold (--max-num-batched-tokens)"
+            f"what one pass may hold ({budget_name})"
             if budget < context
             else "the context (--max-model-len)"
         ),
@@ -87,17 +87,25 @@ def server_rules(vllm_config: VllmConfig) -> ServerRules:
     )
 
 
+def _budget(vllm_config: VllmConfig) -> tuple[int, str]:
+    """Tokens that one pass may hold, and the option that says so."""
+    scheduler = vllm_config.scheduler_config
+    budgets = [(scheduler.max_num_batched_tokens, "--max-num-batched-tokens")]
+    if scheduler.max_num_scheduled_tokens is not None:
+        budgets.append((scheduler.max_num_scheduled_tokens, "--max-num-scheduled-tokens"))
+    return min(budgets)
+
+
 def _guided_limit(vllm_config: VllmConfig) -> int:
-    if vllm_config.scheduler_config.max_num_seqs < 2:
+    scheduler = vllm_config.scheduler_config
+    if min(scheduler.max_num_seqs, scheduler.max_num_active_seqs or scheduler.max_num_seqs) < 2:
         return 0
-    limits = [
-        vllm_config.model_config.max_model_len,
-        vllm_config.scheduler_config.max_num_batched_tokens // 2,
-    ]
+    limits = [vllm_config.model_config.max_model_len, _budget(vllm_config)[0] // 2]
     cache = vllm_config.cache_config
     if cache.num_gpu_blocks:
-        # One block is vLLM's own; each of the pair has whole blocks.
-        limits.append((cache.num_gpu_blocks - 1) // 2 * cache.block_size)
+        # One block is vLLM's own and some may have to stay free; each of the pair has whole blocks.
+        kept = 1 + int(scheduler.watermark * cache.num_gpu_blocks)
+        limits.append(max(cache.num_gpu_blocks - kept, 0) // 2 * cache.block_size)
     return min(limits)
 
 
@@ -132,7 +140,7 @@ def plan_request(
                 "cfg_scale",
                 common.cfg_scale,
                 "a guided request takes two places in the batch and this server has one "
-                "(--max-num-seqs); send cfg_scale=0",
+                "(--max-num-seqs, --max-num-active-seqs); send cfg_scale=0",
             )
         if rules.guided_limit < limit:
             limit, limit_name = rules.guided_limit, "half of what one pass and the cache may hold"
@@ -252,6 +260,8 @@ def check_numbers(params: SamplingParams) -> None:
     for token, bias in (params.logit_bias or {}).items():
         if not math.isfinite(bias):
             raise ParameterError("logit_bias", {token: bias}, "must be finite numbers")
+    if params.logprobs == -1:
+        raise ParameterError("logprobs", -1, "all of the vocabulary is too much; send a number")
     if params.seed is not None and not -(2**63) <= params.seed < 2**63:
         raise ParameterError("seed", params.seed, "must be a signed 64-bit integer")
 

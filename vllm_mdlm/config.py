@@ -13,7 +13,7 @@ from vllm.model_executor.models.config import VerifyAndUpdateConfig
 from vllm.platforms import current_platform
 
 from vllm_mdlm import compat
-from vllm_mdlm.admission import DEFAULTS_KEY, server_defaults
+from vllm_mdlm.admission import DEFAULTS_KEY, NOT_HONOURED, server_defaults
 from vllm_mdlm.errors import ParameterError
 from vllm_mdlm.params import decode_defaults
 from vllm_mdlm.spec import special_tokens
@@ -47,7 +47,9 @@ class DenoisingConfig(VerifyAndUpdateConfig):
                 parameter default is wrong.
         """
         _refuse(vllm_config)
+        _refuse_ignored(vllm_config)
         _check_defaults(vllm_config)
+        _check_sampling_defaults(vllm_config.model_config)
         _set_token_ids(vllm_config.model_config)
         _set_scheduling(vllm_config)
         if current_platform.is_cpu():
@@ -78,11 +80,49 @@ def _refuse(vllm_config: VllmConfig) -> None:
         )
 
 
+def _refuse_ignored(vllm_config: VllmConfig) -> None:
+    """Options that would change nothing, or that hand what one canvas left to another."""
+    model, cache = vllm_config.model_config, vllm_config.cache_config
+    reuse = "keys and values depend on the canvas, and cannot be used again"
+    asked = {
+        "--kv-transfer-config": (vllm_config.kv_transfer_config is not None, reuse),
+        "--kv-offloading-size": (cache.kv_offloading_size is not None, reuse),
+        "--diffusion-config": (
+            vllm_config.diffusion_config is not None,
+            "every request says how its canvas is decided (docs/parameters.md)",
+        ),
+        "--logits-processors": (
+            bool(model.logits_processors),
+            "these models bring their own sampler, which calls none",
+        ),
+        "--logprobs-mode": (
+            model.logprobs_mode != "raw_logprobs",
+            "log-probabilities are those of the model, untempered (raw_logprobs)",
+        ),
+    }
+    for option, (is_asked, reason) in asked.items():
+        if is_asked:
+            raise ValueError(
+                f"masked diffusion models do not run with {option}: {reason}; leave it out"
+            )
+
+
 def _check_defaults(vllm_config: VllmConfig) -> None:
     try:
         decode_defaults(server_defaults(vllm_config))
     except ParameterError as error:
         raise ValueError(f"--additional-config {DEFAULTS_KEY!r}: {error}") from None
+
+
+def _check_sampling_defaults(model_config: ModelConfig) -> None:
+    for name, value in model_config.get_diff_sampling_param().items():
+        neutral = NOT_HONOURED.get(name, value)
+        if value != neutral:
+            raise ValueError(
+                f"generation_config.json or --override-generation-config sets {name}={value!r}, "
+                "which masked diffusion models do not honour; start with --generation-config "
+                f"vllm, or override it by {neutral}"
+            )
 
 
 def _set_token_ids(model_config: ModelConfig) -> None:
@@ -131,6 +171,7 @@ def _set_scheduling(vllm_config: VllmConfig) -> None:
     scheduler.async_scheduling = False
     # A pass reads its whole span at once, so a span is never split.
     scheduler.enable_chunked_prefill = False
+    scheduler.long_prefill_token_threshold = 0
     logger.info("A pass reads its whole span: no chunked prefill, no prefix caching.")
     # The K/V of the prompt depend on the canvas: nothing of one request serves another.
     vllm_config.cache_config.enable_prefix_caching = False

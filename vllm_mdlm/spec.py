@@ -35,6 +35,8 @@ def special_tokens(hf_config: Any, tokenizer: Any | None) -> SpecialTokens:
             "tokenizer has no mask token; add mask_token_id to config.json"
         )
     eos = getattr(hf_config, "eos_token_id", None)
+    if isinstance(eos, list | tuple):  # vLLM makes stop tokens of the others
+        eos = next(iter(eos), None)
     if eos is None and tokenizer is not None:
         eos = tokenizer.eos_token_id
     eot = tokenizer.get_vocab().get(END_OF_TURN) if tokenizer is not None else None

@@ -36,7 +36,8 @@ HONOURED = {
     "logit_bias": "Added to the logits that a token is chosen from.",
     "allowed_token_ids": "Every other token is forbidden. A list that leaves none is refused.",
     "bad_words": "No answer holds one, in whatever order its positions are committed.",
-    "logprobs": "Of the pass that committed the token. In chat with `top_logprobs`.",
+    "logprobs": "Of the pass that committed the token. In chat with `top_logprobs`. "
+    "-1, all of the vocabulary, is refused.",
     "skip_special_tokens": "Text of an answer only.",
     "spaces_between_special_tokens": "Text of an answer only.",
     "stream_interval": "Tokens that a streamed event collects.",
@@ -49,8 +50,8 @@ TOP = f"""\
 
 Over HTTP the parameters of the first two tables travel in `vllm_xargs`, offline in
 `SamplingParams.extra_args`. Beside the standard fields they are refused, because vLLM would ignore
-them there. Flags are 0 or 1. An unknown name, a wrong type or a value out of bounds is a 400 that
-names the parameter.
+them there (in `/v1/messages` vLLM drops them unread). Flags are 0 or 1. An unknown name, a wrong
+type or a value out of bounds is a 400 that names the parameter.
 
 Server-wide defaults are given at start:
 

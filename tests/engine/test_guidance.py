@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from vllm.exceptions import VLLMValidationError
+from vllm.inputs import TokensPrompt
 
 from tests.engine.harness import Engine, Job, job
 from tests.reference.generate import Settings, generate
 from tests.reference.model import Llada
+from vllm_mdlm.results import infill
 
 
 def guided(seed: int, count: int) -> list[tuple[list[int], Settings]]:
@@ -86,6 +88,46 @@ def test_under_preemption_and_with_little_room(
     outputs = running.run([as_job(*case) for case in cases], at_step=preempt)
     assert [list(o.token_ids) for o in outputs] == [generate(network, *c).tokens for c in cases]
     assert running.free_blocks == 19
+
+
+def test_a_request_that_waits_for_its_companion(engine: Callable[..., Engine]) -> None:
+    """The last place is its own, so it takes its first pass alone: nothing is decided, and nothing
+    lost. Its rules have no row to act on while others draw."""
+    running = engine("mha", num_gpu_blocks_override=20, max_num_seqs=4)
+    others = [job([7, index], 16, standard={"temperature": 1.0, "seed": 3}) for index in range(3)]
+    ruled = {"min_tokens": 4, "top_p": 0.9, "logit_bias": {70: 1.0}, "bad_words": ["k"]}
+    template: list[Any] = [[65, 66, 67], {"mask": 8, "name": "answer"}]
+    waiting = [
+        job([5, 6], 16, standard=ruled, cfg_scale=1.0),
+        job([5, 6], 16, template=template, cfg_scale=1.0, answer="answer", trace=1),
+    ]
+    for one in waiting:
+        (alone,) = running.run([one])
+        together = running.run([*others, one])[-1]
+        assert together.token_ids == alone.token_ids
+        assert infill(together) == infill(alone)
+
+
+def test_priorities_do_not_part_a_pair(engine: Callable[..., Engine]) -> None:
+    """With one place left, an urgent guided request does not take it from the companion of a
+    running one: both would wait without end."""
+    running = engine("mha", max_num_seqs=2, scheduling_policy="priority")
+
+    def start(name: str, priority: int, **own: Any) -> None:
+        one = job([1, 2, priority], 16, **own)
+        prompt = TokensPrompt(prompt_token_ids=one.prompt)
+        running.core.add_request(name, prompt, one.params, priority=priority)
+
+    start("plain", 0)
+    start("patient", 2, cfg_scale=1.0)
+    finished = []
+    for step in range(200):
+        if step == 1:
+            assert len(running.scheduler.running) == 2
+            running.core.abort_request(["plain"])
+            start("urgent", 1, cfg_scale=1.0)
+        finished += [output.request_id for output in running.core.step() if output.finished]
+    assert sorted(finished) == ["patient", "urgent"]
 
 
 def test_abort_ends_the_companion_too(engine: Callable[..., Engine]) -> None:

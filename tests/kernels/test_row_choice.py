@@ -70,6 +70,14 @@ def test_choice_rows_name_the_rows_that_choose_otherwise() -> None:
         assert torch.equal(got, wanted)
 
 
+def test_no_row_chooses_otherwise() -> None:
+    logits = random_logits(6, 500)
+    none = torch.zeros(0, dtype=torch.int64)
+    stats = everything(logits, logits[:0], choice_rows=none, **noisy(6, 0.8))
+    for got, wanted in zip(stats, everything(logits, **noisy(6, 0.8)), strict=True):
+        assert torch.equal(got, wanted)
+
+
 def test_drawn_rows_are_those_with_a_temperature() -> None:
     logits = random_logits(8, 300)
     options = noisy(8, 1.0)

@@ -54,6 +54,7 @@ def test_bodies_that_are_no_request(post: Post, content: str) -> None:
         ("logit_bias", {"logit_bias": {"9999": 1}}),
         ("temperature", {"temperature": -1}),
         ("structured_outputs", {"text": {"format": {"type": "json_object"}}}),
+        ("sampler", {"sampler": "random"}),
     ],
     ids=str,
 )
@@ -62,3 +63,15 @@ def test_refused_by_the_responses_route(post: Post, parameter: str, body: dict[s
         response = post("responses", input="Hi", max_output_tokens=8, stream=stream, **body)
         assert response.status_code == 400, response.text[:500]
         assert response.json()["error"]["param"] == parameter
+
+
+def test_a_batch_of_chats_takes_no_parameters_of_ours(post: Post) -> None:
+    """vLLM has no field for them there, and would ignore them."""
+    chats = [[{"role": "user", "content": content}] for content in ("Hi", "Ho")]
+    mistakes = [("sampler", {"sampler": "random"}), ("vllm_xargs", own(steps=4))]
+    for parameter, mistake in mistakes:
+        response = post("chat/completions/batch", messages=chats, max_tokens=8, **mistake)
+        assert response.status_code == 400, response.text[:500]
+        assert response.json()["error"]["param"] == parameter
+    response = post("chat/completions/batch", messages=chats, max_tokens=8)
+    assert len(response.json()["choices"]) == 2

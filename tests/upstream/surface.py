@@ -62,6 +62,14 @@ SIGNATURES = {
         "vllm.entrypoints.openai.chat_completion.serving",
         "OpenAIServingChat.create_chat_completion",
     ): "request raw_request",
+    (
+        "vllm.entrypoints.openai.chat_completion.batch_serving",
+        "OpenAIServingChatBatch.create_batch_chat_completion",
+    ): "request raw_request",
+    (
+        "vllm.entrypoints.openai.responses.serving",
+        "OpenAIServingResponses.create_responses",
+    ): "request raw_request",
     ("vllm.entrypoints.serve.engine.serving", "BaseServing._extract_prompt_text"): "prompt",
     (
         "vllm.entrypoints.openai.responses.serving",

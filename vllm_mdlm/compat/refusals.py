@@ -25,6 +25,7 @@ _STANDARD_NAMES = frozenset(SamplingParams.__struct_fields__) | {"prompt", "tool
 def install() -> None:
     """Install all of them; safe to call more than once."""
     from vllm.entrypoints.openai.chat_completion import serving as chat
+    from vllm.entrypoints.openai.chat_completion.batch_serving import OpenAIServingChatBatch
     from vllm.entrypoints.openai.completion import serving as completion
     from vllm.entrypoints.openai.responses.serving import OpenAIServingResponses
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -35,6 +36,8 @@ def install() -> None:
     wrap(InputProcessor, "_validate_model_inputs", _name_prompt)
     wrap(completion.OpenAIServingCompletion, "create_completion", _check_request)
     wrap(chat.OpenAIServingChat, "create_chat_completion", _check_request)
+    wrap(OpenAIServingChatBatch, "create_batch_chat_completion", _check_fields)
+    wrap(OpenAIServingResponses, "create_responses", _check_fields)
     wrap(completion.OpenAIServingCompletion, "_extract_prompt_text", _echo_nothing)
     wrap(completion, "get_max_tokens", _refuse_clipping)
     wrap(chat, "get_max_tokens", _refuse_clipping)
@@ -154,6 +157,17 @@ def _check_request(original: Callable[..., Any]) -> Callable[..., Any]:
     return create
 
 
+def _check_fields(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse fields that /v1/responses and /v1/chat/completions/batch would ignore."""
+
+    async def create(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        if serves_our_model(self.model_config):
+            _refuse_misplaced(request)
+        return await original(self, request, *args, **kwargs)
+
+    return create
+
+
 @contextmanager
 def named_as_written(request: Any, *, follows: bool = False) -> Iterator[None]:
     """Make refusals raised inside name the field of the request that caused them.
@@ -204,12 +218,14 @@ def _follow_gen_length(request: Any, max_model_len: int, is_default: bool) -> bo
 
 
 def _refuse_misplaced(request: Any) -> None:
-    known = parameter_names()
+    unread = parameter_names() | {"vllm_xargs"}
+    takes_ours = "vllm_xargs" in type(request).model_fields
+    place = "beside the standard parameters" if takes_ours else "in this route of vLLM"
+    remedy = "send it in vllm_xargs" if takes_ours else "send one chat a request"
     for name, value in (request.model_extra or {}).items():
-        if name in known:
+        if name in unread:
             raise VLLMValidationError(
-                f"{name}: got {value!r} beside the standard parameters, where it has no effect; "
-                f"send it in vllm_xargs",
+                f"{name}: got {value!r} {place}, where it has no effect; {remedy}",
                 parameter=name,
                 value=value,
             )

@@ -38,7 +38,7 @@ class InfillLog:
         self._block_pass = 0  # passes before those of the block
 
     def take(
-        self, trace: np.ndarray, tokens: Sequence[int], block: int, answer_entropy: float
+        self, trace: np.ndarray, tokens: Sequence[int], block: int, answer_entropy: float | None
     ) -> np.ndarray:
         """Note a pass.
 
@@ -46,12 +46,12 @@ class InfillLog:
             trace: [n, 3] float32 as the worker sends it, of the tokens that became final.
             tokens: those tokens.
             block: index of the active block after the pass.
-            answer_entropy: nats.
+            answer_entropy: nats; None for a pass that decides nothing, which is not counted.
 
         Returns:
             [n, NUM_INFILL_COLUMNS] float32, to be sent with the tokens.
         """
-        if self._has_answer:
+        if self._has_answer and answer_entropy is not None:
             self._entropies.append(answer_entropy)
         if block != self._block:
             self._block, self._block_pass = block, len(self._entropies)

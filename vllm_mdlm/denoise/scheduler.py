@@ -31,6 +31,7 @@ from vllm_mdlm.denoise.chains import Chains, Link
 from vllm_mdlm.denoise.ends import end_after_text
 from vllm_mdlm.denoise.given import GivenCanvases
 from vllm_mdlm.denoise.infill_log import InfillLog
+from vllm_mdlm.denoise.pairs import hurry_companions
 from vllm_mdlm.denoise.peeks import Peek
 from vllm_mdlm.denoise.trace import NUM_COLUMNS, PassClock, split
 from vllm_mdlm.params import RequestPlan
@@ -121,6 +122,7 @@ class SpanScheduler(Scheduler):
             request.sampling_params.extra_args = (request.sampling_params.extra_args or {}) | sent
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
+        hurry_companions(self._companion_of, self.requests, self.waiting)
         self._postpone()
         return super().schedule(throttle_prefills)
 
@@ -300,10 +302,12 @@ class SpanScheduler(Scheduler):
             new = rows[starts[row] : starts[row] + len(tokens), :NUM_COLUMNS]
             if name in self._clocks:
                 traces[name] = self._clocks[name].count(new)
-            elif not self._waits_for_companion(name, scheduler_output):
+            else:
                 num_final = self.requests[name].num_output_tokens + len(tokens)
                 block = self._canvases[name].block_of(num_final)
-                entropy = float(rows[starts[row], NUM_COLUMNS])
+                waits = self._waits_for_companion(name, scheduler_output)
+                # A pass in vain decides nothing, but may send the fixed text before a block.
+                entropy = None if waits else float(rows[starts[row], NUM_COLUMNS])
                 traces[name] = self._infills[name].take(new, tokens, block, entropy)
         return traces
 

@@ -51,7 +51,7 @@ class _Choice(NamedTuple):
 
     def rows(self, index: torch.Tensor) -> torch.Tensor:
         """[n] int64 to [n, V]."""
-        if self.edited is None:
+        if self.edited is None or len(self.edited) == 0:
             return self.logits[index]
         if self.slot is None:
             return self.edited[index]
@@ -84,7 +84,7 @@ def row_stats(
             -inf for a token that must not be chosen, *not* tempered: `filter_logits` removes
             what top-p and the like remove and leaves the rest alone. Every row must leave one
             token allowed beside `mask_token`.
-        choice_rows: [K] int64, distinct: the rows that `choice_logits` replaces; the others
+        choice_rows: [K] int64, K >= 0, distinct: the rows that `choice_logits` replaces; the others
             choose from `logits`. None: all, in order.
         mask_token: an id that is never proposed, in any row.
         temperature: [N] float64, >= 0; None: greedy.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import PretrainedConfig
 
@@ -37,6 +37,14 @@ class LLaDAConfig(PretrainedConfig):
     """
 
     model_type = "llada"
+    # One value under two names, so that `--hf-overrides` may use either.
+    attribute_map: ClassVar[dict[str, str]] = {
+        "hidden_size": "d_model",
+        "num_hidden_layers": "n_layers",
+        "num_attention_heads": "n_heads",
+        "num_key_value_heads": "n_kv_heads",
+        "max_position_embeddings": "max_sequence_length",
+    }
 
     def __init__(
         self,
@@ -65,12 +73,12 @@ class LLaDAConfig(PretrainedConfig):
                     f"LLaDA checkpoint with {name}={kwargs[name]!r}; only {name}={wanted!r} is "
                     "implemented"
                 )
-        self.d_model = self.hidden_size = d_model
-        self.n_layers = self.num_hidden_layers = n_layers
-        self.n_heads = self.num_attention_heads = n_heads
+        self.d_model = d_model
+        self.n_layers = n_layers
+        self.n_heads = n_heads
         if n_kv_heads is None:
             n_kv_heads = 1 if multi_query_attention else n_heads
-        self.n_kv_heads = self.num_key_value_heads = n_kv_heads
+        self.n_kv_heads = n_kv_heads
         self.mlp_hidden_size = mlp_hidden_size
         self.mlp_ratio = mlp_ratio
         self.intermediate_size = mlp_hidden_size or mlp_ratio * d_model
@@ -79,7 +87,7 @@ class LLaDAConfig(PretrainedConfig):
         self.embedding_size = embedding_size
         self.vocab_size = max(vocab_size, embedding_size or 0)
         self.token_vocab_size = vocab_size
-        self.max_sequence_length = self.max_position_embeddings = max_sequence_length
+        self.max_sequence_length = max_sequence_length
         self.rope_theta = rope_theta
         self.rope_parameters = {"rope_type": "default", "rope_theta": rope_theta}
         self.rms_norm_eps = rms_norm_eps

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from vllm.config import VllmConfig
@@ -91,6 +91,10 @@ class LLaDAModelLM(LlamaForCausalLM):
     """LLaDA-8B Base and Instruct, LLaDA-1.5, iLLaDA: published tensor names and configuration."""
 
     hf_to_vllm_mapper = _PUBLISHED_TO_VLLM
+
+    # LoRA's kernels expect one row of a request at the head, where a pass reads many: adapters
+    # change the blocks alone, and one that names the head or the embedding is refused.
+    embedding_modules: ClassVar[dict[str, str]] = {}
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix, layer_type=LLaDALayer)
