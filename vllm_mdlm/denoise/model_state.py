@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from vllm.config import CompilationMode
@@ -43,6 +43,15 @@ def narrows(vllm_config: VllmConfig) -> bool:
     )
 
 
+class _Batch(NamedTuple):
+    """What attention metadata depends on."""
+
+    slots: bytes  # [R]
+    query_starts: bytes  # [R + 1] int32
+    seq_lens: bytes  # [R] int32, bounds
+    num_tokens: int
+
+
 class DenoisingModelState(ModelState):
     """Model state of a masked diffusion model under Model Runner V2."""
 
@@ -66,6 +75,9 @@ class DenoisingModelState(ModelState):
         self.narrows = narrows(vllm_config)
         self.slots = SlotTable(self.max_num_reqs, device)
         self.executor = DenoisingExecutor(self.slots, self.tokens, hf_config.token_vocab_size)
+        # Metadata holds views of the runner's buffers, so it serves as long as the batch is the
+        # same; what a request is given in the cache changes only when it joins the batch.
+        self._attention: tuple[_Batch, dict[str, Any]] | None = None
 
     def custom_sampler(self, sampler: Any) -> tuple[DenoisingExecutor, None]:
         self.executor.bind(sampler.req_states)
@@ -77,6 +89,7 @@ class DenoisingModelState(ModelState):
         cpu_runner.replace_block_table_methods(block_tables)
 
     def add_request(self, req_index: int, new_req_data: NewRequestData) -> None:
+        self._attention = None
         params = new_req_data.sampling_params
         arguments = (params.extra_args or {}) if params is not None else {}
         wire = arguments.get(PLAN_KEY)
@@ -157,7 +170,16 @@ class DenoisingModelState(ModelState):
         num_tokens = input_batch.num_tokens_after_padding if full_graph else input_batch.num_tokens
         seq_lens, bound = self._sequence_lengths(input_batch)
         max_seq_len = self.max_model_len if for_capture else int(bound[:num_reqs].max())
-        return build_attn_metadata(
+        batch = _Batch(
+            input_batch.idx_mapping_np.tobytes(),
+            input_batch.query_start_loc_np[: num_reqs + 1].tobytes(),
+            bound[:num_reqs].numpy().tobytes(),
+            num_tokens,
+        )
+        reusable = cudagraph_mode == CUDAGraphMode.NONE and not for_capture and ubatch_idx == 0
+        if reusable and self._attention is not None and self._attention[0] == batch:
+            return self._attention[1]
+        metadata = build_attn_metadata(
             attn_groups=attn_groups,
             num_reqs=num_reqs,
             num_tokens=num_tokens,
@@ -174,6 +196,8 @@ class DenoisingModelState(ModelState):
             for_cudagraph_capture=for_capture,
             causal=False,
         )
+        self._attention = (batch, metadata) if reusable else None
+        return metadata
 
     def _sequence_lengths(self, input_batch: InputBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens that every request's span attends to, on the device and a bound on the host."""
