@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.samplers.batches import Batch, batches, columns, padded, rows_of
+from tests.waits import noted_waits
 from vllm_mdlm.samplers import BlockView, Sampler, Selection, samplers
 
 SKELETON = Path(__file__).parents[2] / "docs" / "skeletons" / "sampler.py"
@@ -76,6 +77,17 @@ def test_never_modifies_its_arguments(sampler: Sampler, data: st.DataObject) -> 
     for tensor, copy in zip(tensors, before, strict=True):
         assert torch.equal(tensor.nan_to_num(7.5), copy.nan_to_num(7.5))
     assert_same(sampler.select(*arguments), first)
+
+
+@every_sampler
+@given(data=st.data())
+@settings(max_examples=3)
+def test_never_waits_for_the_device(sampler: Sampler, data: st.DataObject) -> None:
+    batch = data.draw(batches(sampler))
+    arguments = (batch.view, columns(batch.params), batch.state)
+    with noted_waits() as waits:
+        sampler.select(*arguments)
+    assert waits == []
 
 
 @every_sampler

@@ -15,6 +15,7 @@ import torch
 
 from vllm_mdlm.denoise.slots import INT
 from vllm_mdlm.denoise.template_table import TemplateTable
+from vllm_mdlm.denoise.transfer import to_device
 from vllm_mdlm.kernels import row_stats
 from vllm_mdlm.spans import KV_MODES
 
@@ -66,7 +67,7 @@ def answer_rows(
     if active is not None:
         computed &= active
     block_end = ints[:, INT["block_start"]] + ints[:, INT["block_size"]]
-    traced = torch.from_numpy(table.host.answer_length[slots_np] > 0).to(slots.device)
+    traced = to_device(table.host.answer_length[slots_np] > 0, slots.device)
     start = table.answer_start[slots].unsqueeze(1)
     positions = start + torch.arange(width, device=slots.device)
     wanted = (traced & computed).unsqueeze(1) & (positions < table.answer_end[slots].unsqueeze(1))

@@ -14,6 +14,7 @@ import torch
 
 from vllm_mdlm.denoise.passes import PassView
 from vllm_mdlm.denoise.slots import INT
+from vllm_mdlm.denoise.transfer import to_device
 
 PADDING = -1
 
@@ -61,19 +62,21 @@ class BadWords:
             all_token_ids: [S, max_len] prompt and canvas, by slot.
         """
         words = self._of_batch(view)
-        request = view.rows[rows] // view.positions.shape[1]
-        positions = view.positions.flatten()[view.rows[rows]]
+        request = view.request[rows]
+        positions = view.row_positions[rows]
         owns = request.unsqueeze(1) == words.request  # [K, W]
         length = words.tokens.shape[1]
-        forbidden = torch.zeros_like(choice_logits, dtype=torch.bool)
+        num_rows, nowhere = choice_logits.shape
+        forbidden = torch.zeros(num_rows, nowhere + 1, dtype=torch.bool, device=owns.device)
         for place in range(length):
             around = positions[:, None, None] + torch.arange(length, device=owns.device) - place
             there = _canvas_tokens(view, all_token_ids, request[:, None, None], around)
             same = (there == words.tokens) | ~words.used  # [K, W, n]
             same[..., place] = True
             completes = same.all(dim=2) & owns & words.used[:, place]
-            row, word = completes.nonzero(as_tuple=True)
-            forbidden[row, words.tokens[word, place]] = True
+            column = torch.where(completes, words.tokens[:, place], nowhere)
+            forbidden.scatter_(1, column, True)
+        forbidden = forbidden[:, :nowhere]
         allowed = choice_logits > float("-inf")
         stuck = (forbidden | ~allowed).all(dim=1, keepdim=True)
         choice_logits.masked_fill_(forbidden & ~stuck, float("-inf"))
@@ -116,10 +119,11 @@ class BadWords:
         same = (would_be == words.tokens[:, None, :]) | ~words.used[:, None, :]
         first = is_new & (is_new.cumsum(dim=2) == 1)
         drop = same.all(dim=2, keepdim=True) & is_new & ~first  # [W, T, n]
-        word, start, place = drop.nonzero(as_tuple=True)
-        kept = commit.clone()
-        kept[words.request[word], column[start, place]] = False
-        return kept
+        # One column more takes what is not dropped.
+        dropped = commit.new_zeros(commit.shape[0], width + 1)
+        place = words.request[:, None, None] * (width + 1) + torch.where(drop, column, width)
+        dropped.view(-1).scatter_(0, place.flatten(), True)
+        return commit & ~dropped[:, :width]
 
     def _of_batch(self, view: PassView) -> _Words:
         slots = tuple(view.slots_np.tolist())
@@ -132,13 +136,11 @@ class BadWords:
             for word in self._words[slot]
         ]
         length = max(len(word) for _, word in owned)
+        padded = [word + [PADDING] * (length - len(word)) for _, word in owned]
         device = view.slots.device
-        tokens = torch.tensor(
-            [word + [PADDING] * (length - len(word)) for _, word in owned], device=device
-        )
-        words = _Words(
-            torch.tensor([row for row, _ in owned], device=device), tokens, tokens != PADDING
-        )
+        tokens = to_device(np.array(padded), device)
+        request = to_device(np.array([row for row, _ in owned]), device)
+        words = _Words(request, tokens, tokens != PADDING)
         self._cached = (slots, words)
         return words
 

@@ -11,14 +11,12 @@ from vllm.v1.worker.gpu.sample.output import SamplerOutput
 
 from vllm_mdlm.denoise.answers import Answers, observe
 from vllm_mdlm.denoise.guidance import Companions, guide
-from vllm_mdlm.denoise.logprobs import LogprobStore
 from vllm_mdlm.denoise.passes import PassView, dense
-from vllm_mdlm.denoise.peeks import Peeks
-from vllm_mdlm.denoise.proposal import Proposal, Proposer, rows_of
+from vllm_mdlm.denoise.proposal import Proposal, Proposer
+from vllm_mdlm.denoise.records import Records
 from vllm_mdlm.denoise.slots import FLOAT, FLOAT_FIELDS, INT, MOVING, SlotTable
 from vllm_mdlm.denoise.template_table import TemplateTable
-from vllm_mdlm.denoise.trace import TraceStore
-from vllm_mdlm.denoise.weights import WeightStore
+from vllm_mdlm.denoise.transfer import to_device
 from vllm_mdlm.kernels.noise import row_keys, uniform
 from vllm_mdlm.params import RequestPlan
 from vllm_mdlm.samplers.base import BlockView, Sampler
@@ -59,10 +57,7 @@ class DenoisingExecutor:
         self.tokens = tokens
         self.templates = TemplateTable(num_slots, slots.device)
         self.propose = Proposer(slots, self.templates, tokens, vocab_size)
-        self.logprobs = LogprobStore(num_slots, slots.device)
-        self.trace = TraceStore(num_slots, slots.device)
-        self.weights = WeightStore(num_slots, slots.device)
-        self.peeks = Peeks(num_slots)
+        self.records = Records(self.propose)
         self.companions = Companions(num_slots)
         self.view: PassView | None = None
         self._samplers = list(samplers().values())
@@ -86,15 +81,7 @@ class DenoisingExecutor:
         self.templates.set(slot, plan, prompt_len, num_final)
         compares = "divergence" in samplers()[plan.sampler].needs
         self.propose.set(slot, params, compares=compares)
-        self.logprobs.set(slot, params.logprobs, plan.gen_length)
-        traced = bool(plan.trace) or plan.template is not None
-        self.trace.set(slot, traced, plan.gen_length)
-        if plan.template is not None:
-            # Nothing is recorded of what is never committed.
-            self.logprobs.clear(slot, plan.template.tokens)
-            self.trace.clear(slot)
-        self.weights.set(slot, plan.power, plan.gen_length)
-        self.peeks.set(slot, plan.draws)
+        self.records.set(slot, plan, params)
         block_start, _ = plan.blocks.bounds(plan.blocks.index_at(num_final))
         if block_start < num_final and not plan.draws:
             # The unfinished block is decided again, from masks, to the same tokens.
@@ -105,10 +92,7 @@ class DenoisingExecutor:
         self.slots.vacate(slot, canvas_end)
         self.templates.set(slot, None, 0, 0)
         self.propose.set(slot, None, compares=False)
-        self.logprobs.set(slot, None, 0)
-        self.trace.set(slot, False, 0)
-        self.weights.set(slot, 0.0, 0)
-        self.peeks.set(slot, 0)
+        self.records.vacate(slot)
 
     def add_request(self, req_index: int, sampling_params: SamplingParams) -> None:
         """The model runner's hook; `add_canvas` has done the work."""
@@ -137,9 +121,9 @@ class DenoisingExecutor:
             logits = guide(logits, view.guidance, scale)
         logits, answer_logits = logits[: len(view.rows)], logits[len(view.rows) :]
         present = np.unique(self.slots.host.sampler[view.slots_np]).tolist()
-        needs = frozenset().union(*(self._samplers[index].needs for index in present))
-        if self.trace.wanted[view.slots_np].any():
-            needs |= {"entropy"}
+        needs = self.records.needs(view.slots_np).union(
+            *(self._samplers[index].needs for index in present)
+        )
         all_token_ids = self.req_states.all_token_ids.gpu
         proposal = self.propose(logits, view, all_token_ids, needs)
         commit = self._select(view, proposal, present, needs)
@@ -153,8 +137,13 @@ class DenoisingExecutor:
             entropy = dense(proposal.entropy, view)
             answers = observe(self.templates, view, entropy, answer_logits)
             commit = commit & ~answers.exits.unsqueeze(1)
-        self._commit(view, commit, proposal, logits)
-        return self._emit(view, commit, answers, input_batch)
+        committed = self._commit(view, commit, proposal)
+        output = self._emit(view, commit, answers, input_batch)
+        # Last, for the host may wait here: all else is queued.
+        self.records.keep(view, committed, proposal, logits)
+        width = output.sampled_token_ids.shape[1]
+        output.logprobs_tensors = self.records.columns(view, width, answers)
+        return output
 
     def _select(
         self, view: PassView, proposal: Proposal, present: list[int], needs: frozenset[str]
@@ -167,7 +156,7 @@ class DenoisingExecutor:
         commit = torch.zeros_like(view.masked)
         batch_samplers = self.slots.host.sampler[view.slots_np]
         for index in present:
-            rows = torch.from_numpy(np.flatnonzero(batch_samplers == index)).to(commit.device)
+            rows = to_device(np.flatnonzero(batch_samplers == index), commit.device)
             part = BlockView._make(None if field is None else field[rows] for field in block)
             commit[rows] = self._ask(self._samplers[index], part, view, rows)
         return commit
@@ -191,7 +180,7 @@ class DenoisingExecutor:
         if "draw" in needs:
             canvas = view.positions - ints[:, INT["prompt_len"], None]
             keys = row_keys(ints[:, INT["seed"], None], canvas, ints[:, INT["block_pass"], None])
-            lane = torch.tensor([POSITION_LANE], device=keys.device)
+            lane = torch.full((1,), POSITION_LANE, device=keys.device)
             draw = uniform(keys.flatten(), lane).view(view.masked.shape)
         return BlockView(
             masked=view.masked,
@@ -207,15 +196,15 @@ class DenoisingExecutor:
             divergence=(None if proposal.divergence is None else dense(proposal.divergence, view)),
         )
 
-    def _commit(
-        self, view: PassView, commit: torch.Tensor, proposal: Proposal, logits: torch.Tensor
-    ) -> None:
-        """Write the chosen tokens into the canvas."""
+    def _commit(self, view: PassView, commit: torch.Tensor, proposal: Proposal) -> torch.Tensor:
+        """Write the chosen tokens into the canvas.
+
+        Returns:
+            [N] bool, the rows that were committed; a score leaves some of them masked.
+        """
         all_tokens = self.req_states.all_token_ids.gpu
-        block_length = view.masked.shape[1]
         chosen = commit.flatten()[view.rows]
-        slots = view.slots[view.rows // block_length]
-        positions = view.positions.flatten()[view.rows]
+        slots, positions = view.slots[view.request], view.row_positions
         current = all_tokens[slots, positions]
         tokens = torch.where(chosen, proposal.token.to(current.dtype), current)
         all_tokens[slots, positions] = tokens
@@ -227,63 +216,7 @@ class DenoisingExecutor:
                 positions = torch.cat([positions, view.answer.positions])
                 tokens = torch.cat([tokens, undecided.to(tokens.dtype)])
             all_tokens[view.guidance.slots, positions[rows]] = tokens[rows]
-        self._record(view, chosen & (proposal.token != self.tokens.mask), proposal, logits)
-
-    def _record(
-        self, view: PassView, chosen: torch.Tensor, proposal: Proposal, logits: torch.Tensor
-    ) -> None:
-        """Keep what clients want to know of the committed rows; `chosen` is [N] bool."""
-        request = view.rows // view.masked.shape[1]
-        canvas = view.positions.flatten()[view.rows] - view.ints[request, INT["prompt_len"]]
-
-        def committed(wanted: np.ndarray) -> torch.Tensor:
-            flags = torch.from_numpy(wanted).to(chosen.device)
-            return (chosen & flags[request]).nonzero().squeeze(1)
-
-        if self.logprobs.any_wanted(view.slots_np):
-            rows = committed(self.logprobs.wanted[view.slots_np] >= 0)
-            slots = view.slots[request[rows]]
-            self.logprobs.record(logits[rows], proposal.token[rows], slots, canvas[rows])
-        if self.trace.wanted[view.slots_np].any():
-            rows = committed(self.trace.wanted[view.slots_np])
-            assert proposal.entropy is not None
-            block_pass = view.ints[request[rows], INT["block_pass"]].float()
-            logprob, entropy = proposal.logprob[rows], proposal.entropy[rows]
-            values = torch.stack([block_pass, logprob, entropy], dim=1)
-            self.trace.record(values, view.slots[request[rows]], canvas[rows])
-        if self.weights.wanted[view.slots_np].any():
-            rows = committed(self.weights.wanted[view.slots_np])
-            slots = view.slots[request[rows]]
-            choice = self.propose.ruled(logits[rows], view.slots_np, slots, canvas[rows])
-            self.weights.record(choice, slots, canvas[rows])
-        self._peek(view, chosen, logits, request, canvas)
-
-    def _peek(
-        self,
-        view: PassView,
-        chosen: torch.Tensor,
-        logits: torch.Tensor,
-        request: torch.Tensor,
-        canvas: torch.Tensor,
-    ) -> None:
-        """Score the canvas of every peek of the batch, and draw at its first mask."""
-        if (most := self.peeks.most(view.slots_np)) == 0:
-            return
-        rows = rows_of(self.peeks.draws[view.slots_np] > 0, request)
-        slots = view.slots[request[rows]]
-        choice = self.propose.ruled(logits[rows], view.slots_np, slots, canvas[rows])
-        temperature = self.slots.floats[slots, FLOAT["temperature"]]
-        self.peeks.score(choice, temperature, request[rows], len(view.slots), most)
-        first = chosen[rows].nonzero().squeeze(1)
-        seeds = view.ints[request[rows[first]], INT["seed"]]
-        self.peeks.draw(
-            choice[first],
-            temperature[first],
-            seeds,
-            canvas[rows[first]],
-            request[rows[first]],
-            self.tokens.mask,
-        )
+        return chosen & (proposal.token != self.tokens.mask)
 
     def _emit(
         self,
@@ -319,20 +252,10 @@ class DenoisingExecutor:
         positions = (first.unsqueeze(1) + offsets).clamp(max=all_tokens.shape[1] - 1)
         # The runner appends what is sampled at total_len: the same token to the same place.
         self.req_states.total_len.gpu[view.slots] = first.int()
-        logprobs = None
-        if self.logprobs.any_wanted(view.slots_np):
-            logprobs = self.logprobs.emit(view.slots, before, width)
-        if self.trace.wanted[view.slots_np].any():
-            entropy = None if answers is None else answers.entropy
-            logprobs = self.trace.append(logprobs, view.slots, before, width, entropy)
-        if self.weights.wanted[view.slots_np].any():
-            logprobs = self.weights.append(logprobs, view.slots, before, width)
-        if self.peeks.most(view.slots_np) > 0:
-            logprobs = self.peeks.append(logprobs, len(view.slots), width)
         spans = torch.diff(input_batch.query_start_loc[: len(first) + 1])
         return SamplerOutput(
             sampled_token_ids=all_tokens[view.slots.unsqueeze(1), positions].long(),
-            logprobs_tensors=logprobs,
+            logprobs_tensors=None,
             num_nans=None,
             num_sampled=(after - before).int(),
             num_rejected=spans.int(),

@@ -49,9 +49,6 @@ class LogprobStore:
         self._logprobs[slot] = 0
         self._ranks[slot] = 1
 
-    def any_wanted(self, slots_np: np.ndarray) -> bool:
-        return bool((self.wanted[slots_np] >= 0).any())
-
     def record(
         self,
         logits: torch.Tensor,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from vllm_mdlm.denoise.passes import PassView
+from vllm_mdlm.denoise.passes import PassView, rows_of
 from vllm_mdlm.denoise.slots import INT
+from vllm_mdlm.denoise.transfer import to_device
 from vllm_mdlm.kernels import row_divergence
 
 
@@ -47,11 +48,10 @@ class BlockMemory:
         """
         width = view.positions.shape[1]
         device = logits.device
-        memory_row = torch.from_numpy(self._rows_for(view.slots_np, width, logits)).to(device)
-        request, column = view.rows // width, view.rows % width
-        rows = (memory_row[request] >= 0).nonzero().squeeze(1)
-        request, column = request[rows], column[rows]
-        where = (memory_row[request], column)
+        memory_row = self._rows_for(view.slots_np, width, logits)
+        rows = rows_of(memory_row >= 0, view.request_np, device)
+        request = view.request[rows]
+        where = (to_device(memory_row, device)[request], view.rows[rows] % width)
         assert self._logits is not None
         seen = view.ints[:, INT["block_pass"]][request] > 0
         distance = row_divergence(logits[rows], self._logits[where])

@@ -11,6 +11,7 @@ from vllm_mdlm.denoise.answers import AnswerRows, answer_rows
 from vllm_mdlm.denoise.guidance import NO_SLOT, Companions, Guidance
 from vllm_mdlm.denoise.slots import INT, SlotTable
 from vllm_mdlm.denoise.template_table import TemplateTable
+from vllm_mdlm.denoise.transfer import to_device
 
 
 class PassView(NamedTuple):
@@ -25,10 +26,19 @@ class PassView(NamedTuple):
     masked: torch.Tensor  # [R, B] bool, undecided and may be committed in this pass
     active: torch.Tensor | None  # [R] bool, takes this pass; None: all do
     rows: torch.Tensor  # [N] int64, flat index into [R, B] of every logits row
+    request: torch.Tensor  # [N] int64, batch row of every logits row
+    request_np: np.ndarray  # [N], the same on the host
+    row_positions: torch.Tensor  # [N] int64, position in prompt plus canvas
     answer: AnswerRows | None  # E rows behind the active blocks whose entropy is traced
     query_indices: torch.Tensor  # [N + E + G] int64, logits rows in the model's output
     guidance: Guidance | None  # where G requests' rows are guided
     companion_slots: tuple[torch.Tensor, torch.Tensor] | None  # batch rows guided, their slots
+
+    def canvas_positions(self, rows: torch.Tensor | None = None) -> torch.Tensor:
+        """Of some logits rows, [M] int64; None: of all."""
+        if rows is None:
+            return self.row_positions - self.ints[self.request, INT["prompt_len"]]
+        return self.row_positions[rows] - self.ints[self.request[rows], INT["prompt_len"]]
 
 
 def plan_pass(
@@ -43,6 +53,9 @@ def plan_pass(
     mask_token_id: int,
 ) -> PassView:
     """Find the masked positions of the active blocks.
+
+    How many there are, only the device knows. The host asks here, before the network is queued:
+    later it would wait for the network.
 
     Args:
         table: state of every slot.
@@ -69,23 +82,24 @@ def plan_pass(
     if companion_row is not None:
         # A guided request whose companion is not in this batch waits for it.
         waits = table.host.guided[slots_np] & (companion_row < 0)
-        active = torch.from_numpy(~waits).to(slots.device)
+        active = to_device(~waits, slots.device)
         masked = undecided & active.unsqueeze(1)
-    rows = masked.flatten().nonzero().squeeze(1)
-    first_query = query_starts[: len(slots)].long() - span_starts[slots].long()
-    row_positions = positions.flatten()[rows]
-    request = rows // width
+    rows_np = np.flatnonzero(masked.cpu().numpy())
+    rows = to_device(rows_np, slots.device)
+    request = read_request = rows // width
+    row_positions = read_positions = positions.flatten()[rows]
     answer = answer_rows(templates, slots, slots_np, ints, active, all_token_ids, mask_token_id)
     if answer is not None:
-        row_positions = torch.cat([row_positions, answer.positions])
-        request = torch.cat([request, answer.request])
-    query_indices = row_positions + first_query[request]
+        read_request = torch.cat([request, answer.request])
+        read_positions = torch.cat([row_positions, answer.positions])
+    first_query = query_starts[: len(slots)].long() - span_starts[slots].long()
+    query_indices = read_positions + first_query[read_request]
     guidance = companion_slots = None
     if companion_row is not None:
-        pairs = torch.from_numpy(companion_row).to(slots.device)
-        together = (pairs >= 0).nonzero().squeeze(1)
+        pairs = to_device(companion_row, slots.device)
+        together = to_device(np.flatnonzero(companion_row >= 0), slots.device)
         companion_slots = (together, slots[pairs[together]])
-        guidance = _guidance(slots, pairs, request, row_positions, first_query)
+        guidance = _guidance(slots, pairs, read_request, read_positions, first_query)
         query_indices = torch.cat([query_indices, guidance.query_indices])
     return PassView(
         slots,
@@ -97,6 +111,9 @@ def plan_pass(
         masked,
         active,
         rows,
+        request,
+        rows_np // width,
+        row_positions,
         answer,
         query_indices,
         guidance,
@@ -128,6 +145,22 @@ def _guidance(
         slots[companion],
         positions[guided] + first_query[companion],
     )
+
+
+def rows_of(chosen: np.ndarray, request: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Rows that belong to some requests; the host does not wait for the device.
+
+    Args:
+        chosen: [R] bool.
+        request: [M] int64, batch row of every row.
+        device: of the result.
+
+    Returns:
+        [n] int64, ascending.
+    """
+    if chosen.all():
+        return torch.arange(len(request), device=device)
+    return to_device(np.flatnonzero(chosen[request]), device)
 
 
 def dense(values: torch.Tensor, view: PassView) -> torch.Tensor:

@@ -19,7 +19,7 @@ import torch
 
 from vllm_mdlm.denoise.bad_words import BadWords
 from vllm_mdlm.denoise.memory import BlockMemory
-from vllm_mdlm.denoise.passes import PassView
+from vllm_mdlm.denoise.passes import PassView, rows_of
 from vllm_mdlm.denoise.slots import FLOAT, INT, SUPPRESS_EOS, SlotTable
 from vllm_mdlm.denoise.template_table import TemplateTable
 from vllm_mdlm.denoise.token_rules import TokenRules
@@ -95,12 +95,10 @@ class Proposer:
             all_token_ids: [S, max_len] prompt and canvas, by slot.
             needs: statistics that the samplers of this batch read.
         """
-        request = view.rows // view.positions.shape[1]
-        ints = view.ints[request]
-        suppress_eos = self.table.host.suppress_eos[view.slots_np]
+        ints = view.ints[view.request]
         self.remove_eos(logits, view.slots_np, ints)
-        noise = self._noise(view, request, ints)
-        choice, choice_rows = self._choice(logits, view, request, all_token_ids)
+        noise = self._noise(view, ints)
+        choice, choice_rows = self._choice(logits, view, all_token_ids)
         stats = row_stats(
             logits,
             choice,
@@ -112,12 +110,14 @@ class Proposer:
             need_entropy="entropy" in needs,
             need_margin="margin" in needs,
         )
-        token = self._leave_masked(stats.token, view, request)
+        token = self._leave_masked(stats.token, view)
         by_distribution = ints[:, INT["position_first"]].bool()
         confidence = torch.where(by_distribution, stats.top_logprob, stats.logprob).exp_()
-        if (suppress_eos == SUPPRESS_EOS["confidence"]).any():
+        suppresses = self.table.host.suppress_eos[view.slots_np] == SUPPRESS_EOS["confidence"]
+        if suppresses.any():
+            rows = rows_of(suppresses, view.request_np, logits.device)
             confidence = _suppress_eos_confidence(
-                logits, token, confidence, ints, noise.temperature, self.tokens
+                logits, token, confidence, rows, noise.temperature, self.tokens
             )
         divergence = self.memory.divergence(logits, view) if "divergence" in needs else None
         return Proposal(token, stats.logprob, confidence, stats.entropy, stats.margin, divergence)
@@ -135,23 +135,19 @@ class Proposer:
             suppressed = ints[:, INT["suppress_eos"]] == SUPPRESS_EOS["logits"]
             logits[:, self.tokens.eos].masked_fill_(suppressed, float("-inf"))
 
-    def _noise(self, view: PassView, request: torch.Tensor, ints: torch.Tensor) -> _Noise:
+    def _noise(self, view: PassView, ints: torch.Tensor) -> _Noise:
         draws = self.table.host.draws[view.slots_np]
         if not draws.any():
             return _Noise(None, None, None)
-        canvas = view.positions.flatten()[view.rows] - ints[:, INT["prompt_len"]]
+        canvas = view.row_positions - ints[:, INT["prompt_len"]]
         return _Noise(
-            self.table.floats[view.slots[request], FLOAT["temperature"]],
+            self.table.floats[view.slots[view.request], FLOAT["temperature"]],
             row_keys(ints[:, INT["seed"]], canvas, ints[:, INT["block_pass"]]),
-            rows_of(draws, request),
+            rows_of(draws, view.request_np, ints.device),
         )
 
     def _choice(
-        self,
-        logits: torch.Tensor,
-        view: PassView,
-        request: torch.Tensor,
-        all_token_ids: torch.Tensor,
+        self, logits: torch.Tensor, view: PassView, all_token_ids: torch.Tensor
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Edited logits to choose from, [K, V] float32, and the rows they belong to, [K]."""
         ruled = self.rules.has_rules[view.slots_np]
@@ -161,14 +157,14 @@ class Proposer:
         edited = ruled | worded | filtered | given
         if not edited.any():
             return None, None
-        rows = rows_of(edited, request)
-        slots = view.slots[request[rows]]
+        rows = rows_of(edited, view.request_np, logits.device)
+        request_np = view.request_np[edited[view.request_np]]
+        slots = view.slots[view.request[rows]]
         choice = logits[rows].float()
         choice[:, self.tokens.mask] = float("-inf")
         if ruled.any():
-            positions = view.positions.flatten()[view.rows[rows]]
-            canvas = positions - view.ints[request[rows], INT["prompt_len"]]
-            self.rules.apply(choice, slots, canvas)
+            own = rows_of(ruled, request_np, logits.device)
+            self.rules.apply(choice, own, slots[own], view.canvas_positions(rows[own]))
         if worded.any():
             self.bad_words.forbid(choice, view, rows, all_token_ids)
         if filtered.any():
@@ -181,40 +177,35 @@ class Proposer:
                 floats[:, FLOAT["top_p"]],
             )
         if given.any():
-            self._give_targets(choice, view, request[rows], rows, given)
+            own = rows_of(given, request_np, logits.device)
+            self._give_targets(choice, own, self._targets(view, rows[own]))
         return choice, rows
 
-    def _give_targets(
-        self,
-        choice: torch.Tensor,
-        view: PassView,
-        request: torch.Tensor,
-        rows: torch.Tensor,
-        given: np.ndarray,
-    ) -> None:
-        """Leave scored rows their target alone, in place; a row without a target keeps its own."""
-        own = rows_of(given, request)
-        targets = self._targets(view, request[own], rows[own])
-        scored = targets != self.tokens.mask
-        own = own[scored]
-        choice[own] = float("-inf")
-        choice[own, targets[scored]] = 0.0
+    def _give_targets(self, choice: torch.Tensor, own: torch.Tensor, targets: torch.Tensor) -> None:
+        """Leave scored rows their target alone, in place; a row without a target keeps its own.
 
-    def _leave_masked(
-        self, token: torch.Tensor, view: PassView, request: torch.Tensor
-    ) -> torch.Tensor:
+        Args:
+            choice: [K, V] float32.
+            own: [M] int64, scored rows of K.
+            targets: [M] int64, as `_targets` gives them.
+        """
+        scored = targets != self.tokens.mask
+        known = scored.new_zeros(len(choice)).index_copy_(0, own, scored)
+        choice.masked_fill_(known.unsqueeze(1), float("-inf"))
+        choice[own, targets] = torch.where(scored, 0.0, choice[own, targets])
+
+    def _leave_masked(self, token: torch.Tensor, view: PassView) -> torch.Tensor:
         """Proposed tokens, [N], with the mask token where a score has no target."""
         given = self.templates.host.scored[view.slots_np]
         if not given.any():
             return token
-        rows = rows_of(given, request)
-        return token.index_copy(0, rows, self._targets(view, request[rows], rows))
+        rows = rows_of(given, view.request_np, token.device)
+        return token.index_copy(0, rows, self._targets(view, rows))
 
-    def _targets(self, view: PassView, request: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def _targets(self, view: PassView, rows: torch.Tensor) -> torch.Tensor:
         """Given tokens of scored logits rows, [M] int64; the mask token where there is none."""
-        positions = view.positions.flatten()[view.rows[rows]]
-        canvas = positions - view.ints[request, INT["prompt_len"]]
-        return self.templates.targets(view.slots[request], canvas)
+        slots = view.slots[view.request[rows]]
+        return self.templates.targets(slots, view.canvas_positions(rows))
 
     def ruled(
         self,
@@ -237,7 +228,8 @@ class Proposer:
         choice = logits.float()
         choice[:, self.tokens.mask] = float("-inf")
         if self.rules.has_rules[slots_np].any():
-            self.rules.apply(choice, slots, canvas_positions)
+            every = torch.arange(len(choice), device=choice.device)
+            self.rules.apply(choice, every, slots, canvas_positions)
         return choice
 
 
@@ -247,36 +239,20 @@ class _Noise(NamedTuple):
     drawn_rows: torch.Tensor | None  # [M] int64
 
 
-def rows_of(chosen: np.ndarray, request: torch.Tensor) -> torch.Tensor:
-    """Logits rows of some requests.
-
-    Args:
-        chosen: [R] bool, on the host.
-        request: [N] int64, batch row of every logits row.
-
-    Returns:
-        [M] int64. No device synchronisation when all are chosen.
-    """
-    if chosen.all():
-        return torch.arange(len(request), device=request.device)
-    flags = torch.from_numpy(chosen).to(request.device)
-    return flags[request].nonzero().squeeze(1)
-
-
 def _suppress_eos_confidence(
     logits: torch.Tensor,
     token: torch.Tensor,
     confidence: torch.Tensor,
-    ints: torch.Tensor,
+    rows: torch.Tensor,
     temperature: torch.Tensor | None,
     tokens: SpecialTokens,
 ) -> torch.Tensor:
     """LLaDA's `confidence_eos_eot_inf`: the probability of the chosen token when EoT, and at
     temperature 0 EOS too, are removed from the distribution; 0 for those tokens themselves.
 
-    LLaDA removes EOS from a tensor that is the logits only at temperature 0.
+    LLaDA removes EOS from a tensor that is the logits only at temperature 0. `rows` are those of
+    requests that ask for it, [M] int64; others keep their confidence.
     """
-    rows = (ints[:, INT["suppress_eos"]] == SUPPRESS_EOS["confidence"]).nonzero().squeeze(1)
     kept = logits[rows].float()
     if tokens.eos is not None:
         greedy = torch.ones_like(rows, dtype=torch.bool)

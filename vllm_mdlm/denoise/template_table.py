@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from vllm_mdlm.denoise.transfer import to_device
 from vllm_mdlm.params import RequestPlan
 from vllm_mdlm.templates import TemplatePlan
 
@@ -127,7 +128,7 @@ class TemplateTable:
         """
         if not self.host.templated[slots_np].any():
             return start, length
-        templated = torch.from_numpy(self.host.templated[slots_np]).to(self.device)
+        templated = to_device(self.host.templated[slots_np], self.device)
         index = self.block_index[slots] + done.long()
         if exits is not None:
             index = torch.where(exits, self.answer_block[slots], index)

@@ -13,7 +13,7 @@ import torch
 if TYPE_CHECKING:
     from vllm.sampling_params import SamplingParams
 
-NO_RULE = -1
+NO_RULE = 0  # a row of the table that adds nothing
 
 
 class TokenRules:
@@ -53,29 +53,34 @@ class TokenRules:
         self.min_tokens[slot] = params.min_tokens
 
     def apply(
-        self, choice_logits: torch.Tensor, slots: torch.Tensor, canvas_positions: torch.Tensor
+        self,
+        choice_logits: torch.Tensor,
+        rows: torch.Tensor,
+        slots: torch.Tensor,
+        canvas_positions: torch.Tensor,
     ) -> None:
-        """Add every row's bias, in place.
+        """Add the bias of some rows, in place.
 
         Args:
             choice_logits: [K, V] float32.
-            slots: [K] int64, slot of every row.
-            canvas_positions: [K] int64.
+            rows: [M] int64, rows of K.
+            slots: [M] int64, slot of every row; one without rules adds nothing.
+            canvas_positions: [M] int64.
         """
         assert self._table is not None
         late = (canvas_positions >= self.min_tokens[slots]).long()
-        rule = self.row_of[slots, late]
-        ruled = (rule != NO_RULE).nonzero().squeeze(1)
-        choice_logits.index_add_(0, ruled, self._table[rule[ruled]])
+        choice_logits.index_add_(0, rows, self._table[self.row_of[slots, late]])
 
     def _store(self, bias: torch.Tensor) -> int:
         if not self._free:
             old = self._table
             capacity = 8 if old is None else 2 * old.shape[0]
             table = torch.empty(capacity, len(bias), device=self.device)
-            if old is not None:
+            if old is None:
+                table[NO_RULE] = 0
+            else:
                 table[: old.shape[0]] = old
-            self._free = list(range(0 if old is None else old.shape[0], capacity))
+            self._free = list(range(NO_RULE + 1 if old is None else old.shape[0], capacity))
             self._table = table
         row = self._free.pop()
         assert self._table is not None

@@ -46,10 +46,22 @@ class TraceStore:
         self._values[slot, :, 0] = NO_PASS
 
     def record(
-        self, values: torch.Tensor, slots: torch.Tensor, canvas_positions: torch.Tensor
+        self,
+        values: torch.Tensor,
+        committed: torch.Tensor,
+        slots: torch.Tensor,
+        canvas_positions: torch.Tensor,
     ) -> None:
-        """Keep the values of committed tokens, [M, NUM_COLUMNS]; the pass counts in its block."""
-        self._values[slots, canvas_positions] = values
+        """Keep the values of the tokens that are committed.
+
+        Args:
+            values: [M, NUM_COLUMNS] float32; the pass counts in its block.
+            committed: [M] bool.
+            slots, canvas_positions: [M] int64.
+        """
+        where = (slots, canvas_positions)
+        kept = torch.where(committed.unsqueeze(1), values, self._values[where])
+        self._values[where] = kept
 
     def append(
         self,
