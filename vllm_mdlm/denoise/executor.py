@@ -14,7 +14,7 @@ from vllm_mdlm.denoise.guidance import Companions, guide
 from vllm_mdlm.denoise.passes import PassView, dense
 from vllm_mdlm.denoise.proposal import Proposal, Proposer
 from vllm_mdlm.denoise.records import Records
-from vllm_mdlm.denoise.slots import FLOAT, FLOAT_FIELDS, INT, MOVING, SlotTable
+from vllm_mdlm.denoise.slots import FLOAT, FLOAT_FIELDS, INT, MOVING, SlotTable, some
 from vllm_mdlm.denoise.template_table import TemplateTable
 from vllm_mdlm.denoise.transfer import to_device
 from vllm_mdlm.kernels.noise import row_keys, uniform
@@ -120,7 +120,7 @@ class DenoisingExecutor:
             scale = self.slots.floats[view.guidance.own_slots, FLOAT["cfg_scale"]]
             logits = guide(logits, view.guidance, scale)
         logits, answer_logits = logits[: len(view.rows)], logits[len(view.rows) :]
-        present = np.unique(self.slots.host.sampler[view.slots_np]).tolist()
+        present = sorted(set(self.slots.host.sampler[view.slots_np].tolist()))
         needs = self.records.needs(view.slots_np).union(
             *(self._samplers[index].needs for index in present)
         )
@@ -128,7 +128,7 @@ class DenoisingExecutor:
         proposal = self.propose(logits, view, all_token_ids, needs)
         commit = self._select(view, proposal, present, needs)
         bad_words = self.propose.bad_words
-        if bad_words.has_words[view.slots_np].any():
+        if some(bad_words.has_words[view.slots_np]):
             commit = bad_words.separate(commit, dense(proposal.token, view), view, all_token_ids)
         answers = None
         if view.answer is not None:

@@ -15,7 +15,7 @@ from vllm_mdlm.companion import COMPANION_KEY
 from vllm_mdlm.compat import cpu_runner
 from vllm_mdlm.denoise.executor import DenoisingExecutor
 from vllm_mdlm.denoise.passes import plan_pass
-from vllm_mdlm.denoise.slots import INT, SlotTable
+from vllm_mdlm.denoise.slots import INT, SlotTable, some
 from vllm_mdlm.params import RequestPlan
 from vllm_mdlm.spec import SpecialTokens
 
@@ -203,7 +203,7 @@ class DenoisingModelState(ModelState):
         """Tokens that every request's span attends to, on the device and a bound on the host."""
         lengths, bound = input_batch.seq_lens, input_batch.seq_lens_cpu_upper_bound
         slots_np = input_batch.idx_mapping_np
-        if not self.slots.host.cached[slots_np].any():
+        if not some(self.slots.host.cached[slots_np]):
             return lengths, bound
         # A span ends before the canvas does; runs without requests have no such slot.
         num_reqs = input_batch.num_reqs

@@ -9,7 +9,7 @@ import torch
 
 from vllm_mdlm.denoise.answers import AnswerRows, answer_rows
 from vllm_mdlm.denoise.guidance import NO_SLOT, Companions, Guidance
-from vllm_mdlm.denoise.slots import INT, SlotTable
+from vllm_mdlm.denoise.slots import INT, SlotTable, some
 from vllm_mdlm.denoise.template_table import TemplateTable
 from vllm_mdlm.denoise.transfer import to_device
 
@@ -173,7 +173,7 @@ def _companion_rows(
     companions: Companions, table: SlotTable, slots_np: np.ndarray
 ) -> np.ndarray | None:
     """Batch row of every request's companion, [R]; -1 for none, None when nothing is guided."""
-    if not table.host.guided[slots_np].any():
+    if not some(table.host.guided[slots_np]):
         return None
     row_of_slot = np.full(len(companions.slot_of) + 1, NO_SLOT, dtype=np.int64)
     row_of_slot[slots_np] = np.arange(len(slots_np))
