@@ -78,6 +78,7 @@ class DenoisingModelState(ModelState):
         # Metadata holds views of the runner's buffers, so it serves as long as the batch is the
         # same; what a request is given in the cache changes only when it joins the batch.
         self._attention: tuple[_Batch, dict[str, Any]] | None = None
+        self._any_cached = False  # in the batch: spans that start behind the first position
 
     def custom_sampler(self, sampler: Any) -> tuple[DenoisingExecutor, None]:
         self.executor.bind(sampler.req_states)
@@ -203,7 +204,8 @@ class DenoisingModelState(ModelState):
         """Tokens that every request's span attends to, on the device and a bound on the host."""
         lengths, bound = input_batch.seq_lens, input_batch.seq_lens_cpu_upper_bound
         slots_np = input_batch.idx_mapping_np
-        if not some(self.slots.host.cached[slots_np]):
+        self._any_cached = some(self.slots.host.cached[slots_np])
+        if not self._any_cached:
             return lengths, bound
         # A span ends before the canvas does; runs without requests have no such slot.
         num_reqs = input_batch.num_reqs
@@ -220,7 +222,11 @@ class DenoisingModelState(ModelState):
         num_computed_tokens: torch.Tensor | None = None,
     ) -> None:
         """Next span's start, as the scheduler sets it on the host."""
-        if num_computed_tokens is not None:
+        if num_computed_tokens is None:
+            return
+        if not self._any_cached:
+            num_computed_tokens.index_fill_(0, idx_mapping, 0)
+        else:
             num_computed_tokens[idx_mapping] = self.executor.next_starts(idx_mapping).to(
                 num_computed_tokens.dtype
             )

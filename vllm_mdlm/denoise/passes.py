@@ -21,7 +21,6 @@ class PassView(NamedTuple):
     slots_np: np.ndarray  # [R]
     ints: torch.Tensor  # [R, F] int64, gathered slot state before the pass
     positions: torch.Tensor  # [R, B] int64, position in prompt plus canvas
-    inside: torch.Tensor  # [R, B] bool, False on padding
     undecided: torch.Tensor  # [R, B] bool, still a mask
     masked: torch.Tensor  # [R, B] bool, undecided and may be committed in this pass
     active: torch.Tensor | None  # [R] bool, takes this pass; None: all do
@@ -106,7 +105,6 @@ def plan_pass(
         slots_np,
         ints,
         safe_positions,
-        inside,
         undecided,
         masked,
         active,
