@@ -77,6 +77,23 @@ def mixed_jobs(count: int) -> list[Job]:
     return jobs
 
 
+@pytest.mark.parametrize("asked", [["top_p"], ["top_k"], ["min_p"], ["min_p", "top_p"]])
+def test_filters_that_nobody_asks_for_are_not_computed(
+    asked: list[str], engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A greedy request with a filter asks for none, for it has nothing to draw."""
+    seen: set[str] = set()
+
+    def filter_logits(*args: Any, **columns: Any) -> None:
+        seen.update(columns)
+
+    monkeypatch.setattr("vllm_mdlm.denoise.proposal.filter_logits", filter_logits)
+    values = {"top_p": 0.9, "top_k": 20, "min_p": 0.02}
+    drawn = {"temperature": 1.0, "seed": 1} | {name: values[name] for name in asked}
+    engine("gqa").run([job([1, 2], 8, standard=drawn), job([3], 8, standard=values)])
+    assert seen == set(asked)
+
+
 def test_32_mixed_requests_give_what_each_gives_alone(engine: Callable[..., Engine]) -> None:
     """All samplers, temperatures, filters, orders and guidance; other sizes and orders too."""
     running = engine("gqa", max_num_seqs=64)

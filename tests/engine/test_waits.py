@@ -55,7 +55,16 @@ REQUESTS = {
     ),
     "scores": filled({"mask": 3, "target": [7, 8, 9]}, [4], {"mask": 2}),
 }
-"""By name. Logprobs and chains are not among them."""
+"""By name."""
+
+CHAINED = {"temperature": 1.0, "seed": 1}
+COMMITTED, PEEKED = "records._committed: nonzero", "records._peek: nonzero"
+WAITING = {
+    "logprobs": (plain({"logprobs": 1}), {COMMITTED}),
+    "mh": (plain(CHAINED, sampler="mh", mh_steps=1), {COMMITTED}),
+    "mh_lookahead": (plain(CHAINED, sampler="mh_lookahead"), {COMMITTED, PEEKED}),
+}
+"""Requests that wait, and where."""
 
 
 @contextmanager
@@ -89,6 +98,18 @@ def test_no_request_waits(
     with after_the_network(monkeypatch) as waits:
         running.run([REQUESTS[name]])
     assert waits == set()
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_what_waits_does_so_when_all_else_is_queued(
+    name: str, engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/architecture.md names these three."""
+    request, where = WAITING[name]
+    running = engine("gqa")
+    with after_the_network(monkeypatch) as waits:
+        running.run([request])
+    assert waits == where
 
 
 def test_all_of_them_in_one_batch_do_not_wait(

@@ -12,6 +12,7 @@ Order, the same for every request:
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ import torch
 from vllm_mdlm.denoise.bad_words import BadWords
 from vllm_mdlm.denoise.memory import BlockMemory
 from vllm_mdlm.denoise.passes import PassView, rows_of
-from vllm_mdlm.denoise.slots import FLOAT, INT, SUPPRESS_EOS, SlotTable, some
+from vllm_mdlm.denoise.slots import FILTERS, FLOAT, INT, SUPPRESS_EOS, SlotTable, some
 from vllm_mdlm.denoise.template_table import TemplateTable
 from vllm_mdlm.denoise.token_rules import TokenRules
 from vllm_mdlm.kernels import filter_logits, row_stats
@@ -152,7 +153,8 @@ class Proposer:
         """Edited logits to choose from, [K, V] float32, and the rows they belong to, [K]."""
         ruled = self.rules.has_rules[view.slots_np]
         worded = self.bad_words.has_words[view.slots_np]
-        filtered = self.table.host.filters[view.slots_np]
+        filters = self.table.host.filters[view.slots_np]
+        filtered = filters.any(axis=1)
         given = self.templates.host.scored[view.slots_np]
         edited = ruled | worded | filtered | given
         if not some(edited):
@@ -169,13 +171,9 @@ class Proposer:
             self.bad_words.forbid(choice, view, rows, all_token_ids)
         if some(filtered):
             floats = self.table.floats[slots]
-            filter_logits(
-                choice,
-                floats[:, FLOAT["temperature"]],
-                floats[:, FLOAT["min_p"]],
-                floats[:, FLOAT["top_k"]],
-                floats[:, FLOAT["top_p"]],
-            )
+            asked = compress(FILTERS, filters.any(axis=0))
+            columns = {name: floats[:, FLOAT[name]] for name in asked}
+            filter_logits(choice, floats[:, FLOAT["temperature"]], **columns)
         if some(given):
             own = rows_of(given, request_np, logits.device)
             self._give_targets(choice, own, self._targets(view, rows[own]))

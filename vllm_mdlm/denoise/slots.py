@@ -43,6 +43,8 @@ FLOAT_FIELDS = ("temperature", "top_p", "top_k", "min_p", "cfg_scale")
 FLOAT = {name: column for column, name in enumerate(FLOAT_FIELDS)}
 """Columns of `SlotTable.floats`; the sampler's own parameters follow, in its struct's order."""
 
+FILTERS = ("min_p", "top_k", "top_p")
+
 
 def _num_param_columns() -> int:
     return max(len(sampler.params.__struct_fields__) for sampler in samplers().values())
@@ -60,7 +62,7 @@ class HostSlots(NamedTuple):
     block_length: np.ndarray  # [S] int64
     suppress_eos: np.ndarray  # [S] int64, index into SUPPRESS_EOS
     draws: np.ndarray  # [S] bool, temperature above 0
-    filters: np.ndarray  # [S] bool, and top_p, top_k or min_p cut the distribution
+    filters: np.ndarray  # [S, 3] bool, which of FILTERS cut the distribution that is drawn from
     guided: np.ndarray  # [S] bool, cfg_scale above 0
     cached: np.ndarray  # [S] bool, kv_cache other than exact; and companions, that follow theirs
     canvas_end: np.ndarray  # [S] int64, prompt plus canvas, tokens
@@ -84,7 +86,7 @@ class SlotTable:
             np.zeros(num_slots, dtype=np.int64),
             np.zeros(num_slots, dtype=np.int64),
             np.zeros(num_slots, dtype=np.bool_),
-            np.zeros(num_slots, dtype=np.bool_),
+            np.zeros((num_slots, len(FILTERS)), dtype=np.bool_),
             np.zeros(num_slots, dtype=np.bool_),
             np.zeros(num_slots, dtype=np.bool_),
             np.zeros(num_slots, dtype=np.int64),
@@ -133,9 +135,8 @@ class SlotTable:
         self.host.cached[slot] = plan.kv_cache != "exact"
         self.host.canvas_end[slot] = prompt_len + plan.gen_length
         self.host.draws[slot] = draws
-        self.host.filters[slot] = draws and (
-            params.top_p < 1 or params.top_k > 0 or params.min_p > 0
-        )
+        cuts = (params.min_p > 0, params.top_k > 0, params.top_p < 1)
+        self.host.filters[slot] = cuts if draws else False
         self._staged.append((slot, [ints[name] for name in INT_FIELDS], [*floats, *own, *padding]))
 
     def vacate(self, slot: int, canvas_end: int = 0) -> None:
