@@ -170,7 +170,6 @@ class DenoisingModelState(ModelState):
         num_reqs = input_batch.num_reqs_after_padding if full_graph else input_batch.num_reqs
         num_tokens = input_batch.num_tokens_after_padding if full_graph else input_batch.num_tokens
         seq_lens, bound = self._sequence_lengths(input_batch)
-        max_seq_len = self.max_model_len if for_capture else int(bound[:num_reqs].max())
         batch = _Batch(
             input_batch.idx_mapping_np.tobytes(),
             input_batch.query_start_loc_np[: num_reqs + 1].tobytes(),
@@ -180,6 +179,7 @@ class DenoisingModelState(ModelState):
         reusable = cudagraph_mode == CUDAGraphMode.NONE and not for_capture and ubatch_idx == 0
         if reusable and self._attention is not None and self._attention[0] == batch:
             return self._attention[1]
+        max_seq_len = self.max_model_len if for_capture else int(bound[:num_reqs].max())
         metadata = build_attn_metadata(
             attn_groups=attn_groups,
             num_reqs=num_reqs,
