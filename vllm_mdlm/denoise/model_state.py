@@ -127,6 +127,7 @@ class DenoisingModelState(ModelState):
         """
         if input_batch.req_ids[0] not in req_states.req_id_to_index:
             # vLLM's profiling and capture runs have no requests behind their rows.
+            self._attention = None
             return {}
         view = plan_pass(
             self.slots,
