@@ -102,6 +102,12 @@ SIGNATURES = {
     ("vllm.v1.worker.gpu.block_table", "BlockTables.compute_slot_mappings"): (
         "idx_mapping query_start_loc positions num_tokens_padded out"
     ),
+    # compat/kv_slots.py wraps this.
+    ("vllm.v1.core.kv_cache_manager", "KVCacheManager.allocate_slots"): (
+        "request num_new_tokens num_new_computed_tokens new_computed_blocks num_lookahead_tokens "
+        "num_external_computed_tokens delay_cache_blocks num_encoder_tokens "
+        "full_sequence_must_fit reserved_blocks has_scheduled_reqs skip_zeroing_group_ids"
+    ),
     # denoise/scheduler.py overrides these.
     ("vllm.v1.core.sched.scheduler", "Scheduler.add_request"): "request",
     ("vllm.v1.core.sched.scheduler", "Scheduler.schedule"): "throttle_prefills",
@@ -242,9 +248,12 @@ ATTRIBUTES = {
     ("vllm.v1.worker.gpu.block_table", "BlockTables"): (
         "block_sizes block_tables cp_size input_block_tables num_blocks slot_mappings"
     ),
+    # compat/kv_slots.py
+    ("vllm.v1.core.kv_cache_manager", "KVCacheManager"): "empty_kv_cache_blocks",
     # denoise/scheduler.py
     ("vllm.v1.core.sched.scheduler", "Scheduler"): (
-        "current_step log_stats max_model_len max_num_scheduled_tokens requests running vllm_config"
+        "current_step kv_cache_manager log_stats max_model_len max_num_scheduled_tokens requests "
+        "running vllm_config"
     ),
     ("vllm.v1.engine", "EngineCoreOutput"): (
         "request_id new_token_ids finish_reason stop_reason spec_decode_metrics "

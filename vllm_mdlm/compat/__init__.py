@@ -8,6 +8,7 @@ all of them merged, this package is empty. Modules:
 * `front_end`: request rules, admission and response fields, in the process that parses requests;
 * `refusals`: the HTTP layer's, before a response starts and naming the parameter;
 * `requests`: the scheduler's request objects;
+* `kv_slots`: the scheduler's cache manager;
 * `cpu_runner`, `cpu_kernels`: Model Runner V2 without Triton, in a CPU worker.
 """
 

@@ -7,6 +7,7 @@ why they end in `_ptr` although they are tensors) and does the work of the whole
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -39,13 +40,20 @@ def apply_write(
 def _query_grid(
     idx_mapping: torch.Tensor, query_start_loc: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Per query token: its batch row and its offset in that row's span; per row: its length."""
-    num_reqs = idx_mapping.shape[0]
-    starts = query_start_loc[: num_reqs + 1].long()
-    lengths = torch.diff(starts)
-    rows = torch.repeat_interleave(torch.arange(num_reqs), lengths)
-    offsets = torch.arange(len(rows)) - starts[rows]
-    return rows, offsets, lengths
+    """Per query token: its batch row and its offset in that row's span; per row: its length.
+
+    int64; to be read only, for a step asks three times and the next one often for the same.
+    """
+    return _grid(tuple(query_start_loc[: idx_mapping.shape[0] + 1].tolist()))
+
+
+@lru_cache(maxsize=1)
+def _grid(starts: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    bounds = np.array(starts)
+    lengths = np.diff(bounds)
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    offsets = np.arange(len(rows)) - bounds[rows]
+    return torch.from_numpy(rows), torch.from_numpy(offsets), torch.from_numpy(lengths)
 
 
 def prepare_prefill_inputs(
@@ -65,9 +73,9 @@ def prepare_prefill_inputs(
 ) -> None:
     """Copy every span's tokens to the model's input. Nothing reads ahead of a span."""
     rows, offsets, _lengths = _query_grid(idx_mapping_ptr, query_start_loc_ptr)
-    slots = idx_mapping_ptr.long()[rows]
-    positions = num_computed_tokens_ptr.long()[slots] + offsets
-    input_ids_ptr[: len(rows)] = all_token_ids_ptr[slots, positions]
+    first = idx_mapping_ptr * all_token_ids_stride + num_computed_tokens_ptr[idx_mapping_ptr]
+    tokens = all_token_ids_ptr.view(-1)
+    torch.index_select(tokens, 0, first[rows] + offsets, out=input_ids_ptr[: rows.shape[0]])
 
 
 def prepare_pos_seq_lens(
@@ -82,11 +90,11 @@ def prepare_pos_seq_lens(
 ) -> None:
     """Position of every query token and length of every sequence; unused rows are 0."""
     rows, offsets, lengths = _query_grid(idx_mapping_ptr, query_start_loc_ptr)
-    computed = num_computed_tokens_ptr.long()[idx_mapping_ptr.long()]
-    num_reqs = len(computed)
-    pos_ptr[: len(rows)] = computed[rows] + offsets
-    seq_lens_ptr[:num_reqs] = (computed + lengths).to(seq_lens_ptr.dtype)
-    seq_lens_ptr[num_reqs:max_num_reqs] = 0
+    computed = num_computed_tokens_ptr[idx_mapping_ptr]
+    num_reqs = computed.shape[0]
+    torch.add(computed[rows], offsets, out=pos_ptr[: rows.shape[0]])
+    torch.add(computed, lengths, out=seq_lens_ptr[:num_reqs])
+    seq_lens_ptr[num_reqs:max_num_reqs].zero_()
 
 
 def combine_sampled_and_draft_tokens(
@@ -126,21 +134,12 @@ def post_update(
     total_len_ptr: torch.Tensor,
     **_: Any,
 ) -> None:
-    """Append the sampled tokens to the request's tokens and advance its counters."""
-    assert output_bin_counts_ptr is None, "penalties are not supported"
-    slots = idx_mapping_ptr.long()
-    num_sampled = num_sampled_ptr.long()
-    total = total_len_ptr.long()[slots]
-    columns = torch.arange(sampled_tokens_ptr.shape[1])
-    rows, cols = (columns < num_sampled.unsqueeze(1)).nonzero(as_tuple=True)
-    all_token_ids_ptr[slots[rows], total[rows] + cols] = sampled_tokens_ptr[rows, cols].to(
-        all_token_ids_ptr.dtype
-    )
-    total_len_ptr[slots] = (total + num_sampled).to(total_len_ptr.dtype)
-    if query_start_loc_ptr is not None:
-        lengths = torch.diff(query_start_loc_ptr[: len(slots) + 1].long())
-        advance = lengths - num_rejected_ptr.long()
-        num_computed_tokens_ptr[slots] += advance.to(num_computed_tokens_ptr.dtype)
+    """Count the sampled tokens.
+
+    The executor has written them, where the kernel would write them again, and the model state
+    sets the computed tokens of a span right after.
+    """
+    total_len_ptr[idx_mapping_ptr] += num_sampled_ptr
 
 
 PREFIX = "vllm.v1.worker.gpu."
@@ -183,11 +182,13 @@ def compute_slot_mappings(
     """`BlockTables.compute_slot_mappings`, for the same reason."""
     assert tables.cp_size == 1, "context parallelism is not supported"
     mappings: torch.Tensor = tables.slot_mappings if out is None else out
-    rows, _offsets, _lengths = _query_grid(idx_mapping, query_start_loc)
-    num_tokens = len(rows)
-    for group, block_size in enumerate(np.asarray(tables.block_sizes).tolist()):
-        position = positions[:num_tokens].long()
-        blocks = tables.block_tables[group].gpu[idx_mapping.long()[rows], position // block_size]
-        mappings[group, :num_tokens] = blocks.long() * block_size + position % block_size
+    starts = query_start_loc[: idx_mapping.shape[0] + 1]
+    num_tokens = int(starts[-1])
+    for group, block_size in enumerate(tables.block_sizes):
+        width = int(tables.num_blocks.np[group].max(initial=0))
+        blocks = tables.block_tables[group].gpu[idx_mapping, :width]
+        torch.ops._C.compute_slot_mapping_kernel_impl(
+            starts, positions, blocks, mappings[group], block_size
+        )
         mappings[group, num_tokens:num_tokens_padded] = -1
     return mappings[:, :num_tokens_padded]

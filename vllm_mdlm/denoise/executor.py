@@ -14,7 +14,7 @@ from vllm_mdlm.denoise.guidance import Companions, guide
 from vllm_mdlm.denoise.passes import PassView, dense
 from vllm_mdlm.denoise.proposal import Proposal, Proposer
 from vllm_mdlm.denoise.records import Records
-from vllm_mdlm.denoise.slots import FLOAT, FLOAT_FIELDS, INT, MOVING, SlotTable
+from vllm_mdlm.denoise.slots import FLOAT, FLOAT_FIELDS, INT, MOVING, SlotTable, some
 from vllm_mdlm.denoise.template_table import TemplateTable
 from vllm_mdlm.denoise.transfer import to_device
 from vllm_mdlm.kernels.noise import row_keys, uniform
@@ -120,7 +120,7 @@ class DenoisingExecutor:
             scale = self.slots.floats[view.guidance.own_slots, FLOAT["cfg_scale"]]
             logits = guide(logits, view.guidance, scale)
         logits, answer_logits = logits[: len(view.rows)], logits[len(view.rows) :]
-        present = np.unique(self.slots.host.sampler[view.slots_np]).tolist()
+        present = sorted(set(self.slots.host.sampler[view.slots_np].tolist()))
         needs = self.records.needs(view.slots_np).union(
             *(self._samplers[index].needs for index in present)
         )
@@ -128,7 +128,7 @@ class DenoisingExecutor:
         proposal = self.propose(logits, view, all_token_ids, needs)
         commit = self._select(view, proposal, present, needs)
         bad_words = self.propose.bad_words
-        if bad_words.has_words[view.slots_np].any():
+        if some(bad_words.has_words[view.slots_np]):
             commit = bad_words.separate(commit, dense(proposal.token, view), view, all_token_ids)
         answers = None
         if view.answer is not None:
@@ -138,7 +138,7 @@ class DenoisingExecutor:
             answers = observe(self.templates, view, entropy, answer_logits)
             commit = commit & ~answers.exits.unsqueeze(1)
         committed = self._commit(view, commit, proposal)
-        output = self._emit(view, commit, answers, input_batch)
+        output = self._emit(view, commit, answers)
         # Last, for the host may wait here: all else is queued.
         self.records.keep(view, committed, proposal, logits)
         width = output.sampled_token_ids.shape[1]
@@ -205,8 +205,7 @@ class DenoisingExecutor:
         all_tokens = self.req_states.all_token_ids.gpu
         chosen = commit.flatten()[view.rows]
         slots, positions = view.slots[view.request], view.row_positions
-        current = all_tokens[slots, positions]
-        tokens = torch.where(chosen, proposal.token.to(current.dtype), current)
+        tokens = torch.where(chosen, proposal.token, self.tokens.mask).to(all_tokens.dtype)
         all_tokens[slots, positions] = tokens
         if view.guidance is not None:
             rows = view.guidance.rows
@@ -216,20 +215,13 @@ class DenoisingExecutor:
                 positions = torch.cat([positions, view.answer.positions])
                 tokens = torch.cat([tokens, undecided.to(tokens.dtype)])
             all_tokens[view.guidance.slots, positions[rows]] = tokens[rows]
-        return chosen & (proposal.token != self.tokens.mask)
+        return tokens[: len(chosen)] != self.tokens.mask
 
-    def _emit(
-        self,
-        view: PassView,
-        commit: torch.Tensor,
-        answers: Answers | None,
-        input_batch: InputBatch,
-    ) -> SamplerOutput:
+    def _emit(self, view: PassView, commit: torch.Tensor, answers: Answers | None) -> SamplerOutput:
         """Send the tokens that became final and move every request on."""
         ints = view.ints
         width = view.masked.shape[1]
         open_positions = view.undecided & ~commit
-        num_inside = view.inside.sum(dim=1)
         offsets = torch.arange(width, device=commit.device)
         first_open = torch.where(open_positions, offsets, width).amin(dim=1)
         done = first_open == width
@@ -237,7 +229,7 @@ class DenoisingExecutor:
         if answers is not None:
             exits = answers.exits
             done = done | exits
-        next_start, next_size = self._next_blocks(view, done, exits, num_inside)
+        next_start, next_size = self._next_blocks(view, done, exits)
         prompt_len = ints[:, INT["prompt_len"]]
         # Fixed text up to the next block is final with the block, and so is what is left out.
         prefix_end = torch.where(done, next_start, ints[:, INT["block_start"]] + first_open)
@@ -252,13 +244,14 @@ class DenoisingExecutor:
         positions = (first.unsqueeze(1) + offsets).clamp(max=all_tokens.shape[1] - 1)
         # The runner appends what is sampled at total_len: the same token to the same place.
         self.req_states.total_len.gpu[view.slots] = first.int()
-        spans = torch.diff(input_batch.query_start_loc[: len(first) + 1])
+        num_sampled = (after - before).int()
         return SamplerOutput(
             sampled_token_ids=all_tokens[view.slots.unsqueeze(1), positions].long(),
             logprobs_tensors=None,
             num_nans=None,
-            num_sampled=(after - before).int(),
-            num_rejected=spans.int(),
+            num_sampled=num_sampled,
+            # By this the runner moves a span's start, which the model state sets after it.
+            num_rejected=num_sampled,
         )
 
     def _next_blocks(
@@ -266,11 +259,10 @@ class DenoisingExecutor:
         view: PassView,
         done: torch.Tensor,
         exits: torch.Tensor | None,
-        num_inside: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Start and size of the block after the active one, [R] int64 each."""
         ints = view.ints
-        start = ints[:, INT["block_start"]] + num_inside
+        start = ints[:, INT["block_start"]] + ints[:, INT["block_size"]]
         size = torch.minimum(ints[:, INT["canvas_end"]] - start, ints[:, INT["block_length"]])
         return self.templates.next_blocks(view.slots, view.slots_np, done, exits, start, size)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from vllm.config import CompilationMode
@@ -15,7 +15,7 @@ from vllm_mdlm.companion import COMPANION_KEY
 from vllm_mdlm.compat import cpu_runner
 from vllm_mdlm.denoise.executor import DenoisingExecutor
 from vllm_mdlm.denoise.passes import plan_pass
-from vllm_mdlm.denoise.slots import INT, SlotTable
+from vllm_mdlm.denoise.slots import INT, SlotTable, some
 from vllm_mdlm.params import RequestPlan
 from vllm_mdlm.spec import SpecialTokens
 
@@ -43,6 +43,15 @@ def narrows(vllm_config: VllmConfig) -> bool:
     )
 
 
+class _Batch(NamedTuple):
+    """What attention metadata depends on."""
+
+    slots: bytes  # [R]
+    query_starts: bytes  # [R + 1] int32
+    seq_lens: bytes  # [R] int32, bounds
+    num_tokens: int
+
+
 class DenoisingModelState(ModelState):
     """Model state of a masked diffusion model under Model Runner V2."""
 
@@ -66,6 +75,10 @@ class DenoisingModelState(ModelState):
         self.narrows = narrows(vllm_config)
         self.slots = SlotTable(self.max_num_reqs, device)
         self.executor = DenoisingExecutor(self.slots, self.tokens, hf_config.token_vocab_size)
+        # Metadata holds views of the runner's buffers, so it serves as long as the batch is the
+        # same; what a request is given in the cache changes only when it joins the batch.
+        self._attention: tuple[_Batch, dict[str, Any]] | None = None
+        self._any_cached = False  # in the batch: spans that start behind the first position
 
     def custom_sampler(self, sampler: Any) -> tuple[DenoisingExecutor, None]:
         self.executor.bind(sampler.req_states)
@@ -77,6 +90,7 @@ class DenoisingModelState(ModelState):
         cpu_runner.replace_block_table_methods(block_tables)
 
     def add_request(self, req_index: int, new_req_data: NewRequestData) -> None:
+        self._attention = None
         params = new_req_data.sampling_params
         arguments = (params.extra_args or {}) if params is not None else {}
         wire = arguments.get(PLAN_KEY)
@@ -113,6 +127,7 @@ class DenoisingModelState(ModelState):
         """
         if input_batch.req_ids[0] not in req_states.req_id_to_index:
             # vLLM's profiling and capture runs have no requests behind their rows.
+            self._attention = None
             return {}
         view = plan_pass(
             self.slots,
@@ -156,8 +171,17 @@ class DenoisingModelState(ModelState):
         num_reqs = input_batch.num_reqs_after_padding if full_graph else input_batch.num_reqs
         num_tokens = input_batch.num_tokens_after_padding if full_graph else input_batch.num_tokens
         seq_lens, bound = self._sequence_lengths(input_batch)
+        batch = _Batch(
+            input_batch.idx_mapping_np.tobytes(),
+            input_batch.query_start_loc_np[: num_reqs + 1].tobytes(),
+            bound[:num_reqs].numpy().tobytes(),
+            num_tokens,
+        )
+        reusable = cudagraph_mode == CUDAGraphMode.NONE and not for_capture and ubatch_idx == 0
+        if reusable and self._attention is not None and self._attention[0] == batch:
+            return self._attention[1]
         max_seq_len = self.max_model_len if for_capture else int(bound[:num_reqs].max())
-        return build_attn_metadata(
+        metadata = build_attn_metadata(
             attn_groups=attn_groups,
             num_reqs=num_reqs,
             num_tokens=num_tokens,
@@ -174,12 +198,15 @@ class DenoisingModelState(ModelState):
             for_cudagraph_capture=for_capture,
             causal=False,
         )
+        self._attention = (batch, metadata) if reusable else None
+        return metadata
 
     def _sequence_lengths(self, input_batch: InputBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens that every request's span attends to, on the device and a bound on the host."""
         lengths, bound = input_batch.seq_lens, input_batch.seq_lens_cpu_upper_bound
         slots_np = input_batch.idx_mapping_np
-        if not self.slots.host.cached[slots_np].any():
+        self._any_cached = some(self.slots.host.cached[slots_np])
+        if not self._any_cached:
             return lengths, bound
         # A span ends before the canvas does; runs without requests have no such slot.
         num_reqs = input_batch.num_reqs
@@ -196,7 +223,11 @@ class DenoisingModelState(ModelState):
         num_computed_tokens: torch.Tensor | None = None,
     ) -> None:
         """Next span's start, as the scheduler sets it on the host."""
-        if num_computed_tokens is not None:
+        if num_computed_tokens is None:
+            return
+        if not self._any_cached:
+            num_computed_tokens.index_fill_(0, idx_mapping, 0)
+        else:
             num_computed_tokens[idx_mapping] = self.executor.next_starts(idx_mapping).to(
                 num_computed_tokens.dtype
             )

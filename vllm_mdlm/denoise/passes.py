@@ -9,7 +9,7 @@ import torch
 
 from vllm_mdlm.denoise.answers import AnswerRows, answer_rows
 from vllm_mdlm.denoise.guidance import NO_SLOT, Companions, Guidance
-from vllm_mdlm.denoise.slots import INT, SlotTable
+from vllm_mdlm.denoise.slots import INT, SlotTable, some
 from vllm_mdlm.denoise.template_table import TemplateTable
 from vllm_mdlm.denoise.transfer import to_device
 
@@ -21,7 +21,6 @@ class PassView(NamedTuple):
     slots_np: np.ndarray  # [R]
     ints: torch.Tensor  # [R, F] int64, gathered slot state before the pass
     positions: torch.Tensor  # [R, B] int64, position in prompt plus canvas
-    inside: torch.Tensor  # [R, B] bool, False on padding
     undecided: torch.Tensor  # [R, B] bool, still a mask
     masked: torch.Tensor  # [R, B] bool, undecided and may be committed in this pass
     active: torch.Tensor | None  # [R] bool, takes this pass; None: all do
@@ -106,7 +105,6 @@ def plan_pass(
         slots_np,
         ints,
         safe_positions,
-        inside,
         undecided,
         masked,
         active,
@@ -173,7 +171,7 @@ def _companion_rows(
     companions: Companions, table: SlotTable, slots_np: np.ndarray
 ) -> np.ndarray | None:
     """Batch row of every request's companion, [R]; -1 for none, None when nothing is guided."""
-    if not table.host.guided[slots_np].any():
+    if not some(table.host.guided[slots_np]):
         return None
     row_of_slot = np.full(len(companions.slot_of) + 1, NO_SLOT, dtype=np.int64)
     row_of_slot[slots_np] = np.arange(len(slots_np))

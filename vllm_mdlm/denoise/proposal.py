@@ -21,7 +21,7 @@ import torch
 from vllm_mdlm.denoise.bad_words import BadWords
 from vllm_mdlm.denoise.memory import BlockMemory
 from vllm_mdlm.denoise.passes import PassView, rows_of
-from vllm_mdlm.denoise.slots import FILTERS, FLOAT, INT, SUPPRESS_EOS, SlotTable
+from vllm_mdlm.denoise.slots import FILTERS, FLOAT, INT, SUPPRESS_EOS, SlotTable, some
 from vllm_mdlm.denoise.template_table import TemplateTable
 from vllm_mdlm.denoise.token_rules import TokenRules
 from vllm_mdlm.kernels import filter_logits, row_stats
@@ -115,7 +115,7 @@ class Proposer:
         by_distribution = ints[:, INT["position_first"]].bool()
         confidence = torch.where(by_distribution, stats.top_logprob, stats.logprob).exp_()
         suppresses = self.table.host.suppress_eos[view.slots_np] == SUPPRESS_EOS["confidence"]
-        if suppresses.any():
+        if some(suppresses):
             rows = rows_of(suppresses, view.request_np, logits.device)
             confidence = _suppress_eos_confidence(
                 logits, token, confidence, rows, noise.temperature, self.tokens
@@ -132,13 +132,13 @@ class Proposer:
             ints: [M, F] int64, slot state of every row.
         """
         asked = self.table.host.suppress_eos[slots_np] == SUPPRESS_EOS["logits"]
-        if self.tokens.eos is not None and asked.any():
+        if self.tokens.eos is not None and some(asked):
             suppressed = ints[:, INT["suppress_eos"]] == SUPPRESS_EOS["logits"]
             logits[:, self.tokens.eos].masked_fill_(suppressed, float("-inf"))
 
     def _noise(self, view: PassView, ints: torch.Tensor) -> _Noise:
         draws = self.table.host.draws[view.slots_np]
-        if not draws.any():
+        if not some(draws):
             return _Noise(None, None, None)
         canvas = view.row_positions - ints[:, INT["prompt_len"]]
         return _Noise(
@@ -157,24 +157,24 @@ class Proposer:
         filtered = filters.any(axis=1)
         given = self.templates.host.scored[view.slots_np]
         edited = ruled | worded | filtered | given
-        if not edited.any():
+        if not some(edited):
             return None, None
         rows = rows_of(edited, view.request_np, logits.device)
         request_np = view.request_np[edited[view.request_np]]
         slots = view.slots[view.request[rows]]
         choice = logits[rows].float()
         choice[:, self.tokens.mask] = float("-inf")
-        if ruled.any():
+        if some(ruled):
             own = rows_of(ruled, request_np, logits.device)
             self.rules.apply(choice, own, slots[own], view.canvas_positions(rows[own]))
-        if worded.any():
+        if some(worded):
             self.bad_words.forbid(choice, view, rows, all_token_ids)
-        if filtered.any():
+        if some(filtered):
             floats = self.table.floats[slots]
             asked = compress(FILTERS, filters.any(axis=0))
             columns = {name: floats[:, FLOAT[name]] for name in asked}
             filter_logits(choice, floats[:, FLOAT["temperature"]], **columns)
-        if given.any():
+        if some(given):
             own = rows_of(given, request_np, logits.device)
             self._give_targets(choice, own, self._targets(view, rows[own]))
         return choice, rows
@@ -195,7 +195,7 @@ class Proposer:
     def _leave_masked(self, token: torch.Tensor, view: PassView) -> torch.Tensor:
         """Proposed tokens, [N], with the mask token where a score has no target."""
         given = self.templates.host.scored[view.slots_np]
-        if not given.any():
+        if not some(given):
             return token
         rows = rows_of(given, view.request_np, token.device)
         return token.index_copy(0, rows, self._targets(view, rows))
@@ -225,7 +225,7 @@ class Proposer:
         """
         choice = logits.float()
         choice[:, self.tokens.mask] = float("-inf")
-        if self.rules.has_rules[slots_np].any():
+        if some(self.rules.has_rules[slots_np]):
             every = torch.arange(len(choice), device=choice.device)
             self.rules.apply(choice, every, slots, canvas_positions)
         return choice

@@ -12,7 +12,7 @@ from vllm_mdlm.denoise.logprobs import LogprobStore
 from vllm_mdlm.denoise.passes import PassView, rows_of
 from vllm_mdlm.denoise.peeks import Peeks
 from vllm_mdlm.denoise.proposal import Proposal, Proposer
-from vllm_mdlm.denoise.slots import FLOAT, INT
+from vllm_mdlm.denoise.slots import FLOAT, INT, some
 from vllm_mdlm.denoise.trace import TraceStore
 from vllm_mdlm.denoise.weights import WeightStore
 from vllm_mdlm.params import RequestPlan
@@ -61,7 +61,7 @@ class Records:
 
     def needs(self, slots_np: np.ndarray) -> frozenset[str]:
         """Statistics that must be computed for a batch, as `Sampler.needs`."""
-        return frozenset({"entropy"} if self.trace.wanted[slots_np].any() else ())
+        return frozenset({"entropy"} if some(self.trace.wanted[slots_np]) else ())
 
     def keep(
         self, view: PassView, committed: torch.Tensor, proposal: Proposal, logits: torch.Tensor
@@ -74,13 +74,13 @@ class Records:
             proposal: of the pass.
             logits: [N, V].
         """
-        if (wanted := self.trace.wanted[view.slots_np]).any():
+        if some(wanted := self.trace.wanted[view.slots_np]):
             self._trace(view, self._rows(view, wanted), committed, proposal)
-        if (wanted := self.logprobs.wanted[view.slots_np] >= 0).any():
+        if some(wanted := self.logprobs.wanted[view.slots_np] >= 0):
             rows = self._committed(view, wanted, committed)
             slots, canvas = view.slots[view.request[rows]], view.canvas_positions(rows)
             self.logprobs.record(logits[rows], proposal.token[rows], slots, canvas)
-        if (wanted := self.weights.wanted[view.slots_np]).any():
+        if some(wanted := self.weights.wanted[view.slots_np]):
             rows = self._committed(view, wanted, committed)
             slots, canvas = view.slots[view.request[rows]], view.canvas_positions(rows)
             choice = self.propose.ruled(logits[rows], view.slots_np, slots, canvas)
@@ -95,12 +95,12 @@ class Records:
         """What was kept of the tokens that may be emitted, up to `width` of every request."""
         first = view.ints[:, INT["num_final"]]
         found = None
-        if (self.logprobs.wanted[view.slots_np] >= 0).any():
+        if some(self.logprobs.wanted[view.slots_np] >= 0):
             found = self.logprobs.emit(view.slots, first, width)
-        if self.trace.wanted[view.slots_np].any():
+        if some(self.trace.wanted[view.slots_np]):
             entropy = None if answers is None else answers.entropy
             found = self.trace.append(found, view.slots, first, width, entropy)
-        if self.weights.wanted[view.slots_np].any():
+        if some(self.weights.wanted[view.slots_np]):
             found = self.weights.append(found, view.slots, first, width)
         if self.peeks.most(view.slots_np) > 0:
             found = self.peeks.append(found, len(view.slots), width)

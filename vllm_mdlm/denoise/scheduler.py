@@ -18,6 +18,7 @@ from vllm.v1.request import Request, RequestStatus
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
 from vllm_mdlm.admission import NUM_FINAL_KEY, PLAN_KEY
+from vllm_mdlm.compat.kv_slots import keep_slots
 from vllm_mdlm.compat.requests import (
     drop_stop_token,
     make_companion,
@@ -48,6 +49,7 @@ class SpanScheduler(Scheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        keep_slots(self.kv_cache_manager)
         self._mask_token_id = int(self.vllm_config.model_config.hf_config.mask_token_id)
         self._pass_stats: SpecDecodingStats | None = None
         self._trimmed: set[str] = set()

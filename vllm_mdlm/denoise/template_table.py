@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from vllm_mdlm.denoise.slots import some
 from vllm_mdlm.denoise.transfer import to_device
 from vllm_mdlm.params import RequestPlan
 from vllm_mdlm.templates import TemplatePlan
@@ -126,7 +127,7 @@ class TemplateTable:
         Returns:
             `start` and `length`, with those of templates in place.
         """
-        if not self.host.templated[slots_np].any():
+        if not some(self.host.templated[slots_np]):
             return start, length
         templated = to_device(self.host.templated[slots_np], self.device)
         index = self.block_index[slots] + done.long()

@@ -65,8 +65,14 @@ def row_sum(tile: torch.Tensor) -> torch.Tensor:
 
 
 def chunk_max(tile: torch.Tensor) -> torch.Tensor:
-    """Maximum of every chunk of a tile [n, W]: [n, W / CHUNK]."""
-    return tile.view(tile.shape[0], -1, CHUNK).amax(dim=2)
+    """Maxima of the chunks of a tile [n, W]: [n, W / c].
+
+    c divides `CHUNK` and is near the root of W: `first_max` looks through the chunks of a row,
+    then through one chunk.
+    """
+    num_rows, width = tile.shape
+    chunk = min(CHUNK, max(32, 1 << (width.bit_length() // 2)))
+    return tile.view(num_rows, -1, chunk).amax(dim=2)
 
 
 def first_max(
@@ -76,23 +82,25 @@ def first_max(
 
     Args:
         tile: [n, W].
-        chunk_maxima: [n, W / CHUNK], `chunk_max(tile)`.
+        chunk_maxima: [n, W / c], `chunk_max(tile)`.
         without: [n] int64 or None: a column of each row to leave out.
 
     Returns:
         [n] values, [n] int64 columns.
     """
-    chunks = tile.view(tile.shape[0], -1, CHUNK)
-    rows = torch.arange(tile.shape[0], device=tile.device)
+    num_rows, num_chunks = chunk_maxima.shape
+    size = tile.shape[1] // num_chunks
+    chunks = tile.view(-1, size)
+    first = torch.arange(0, num_rows * num_chunks, num_chunks, device=tile.device)
     if without is not None:
-        home = without // CHUNK
-        reduced = chunks[rows, home]
-        reduced[rows, without % CHUNK] = float("-inf")
-        chunk_maxima = chunk_maxima.clone()
-        chunk_maxima[rows, home] = reduced.amax(dim=1)
+        home = without // size
+        reduced = chunks.index_select(0, first + home)
+        reduced.scatter_(1, (without % size).unsqueeze(1), float("-inf"))
+        maxima = reduced.amax(dim=1, keepdim=True)
+        chunk_maxima = chunk_maxima.scatter(1, home.unsqueeze(1), maxima)
     best = chunk_maxima.argmax(dim=1)
-    chunk = chunks[rows, best]
+    chunk = chunks.index_select(0, first + best)
     if without is not None:
         chunk = torch.where((best == home).unsqueeze(1), reduced, chunk)
     value, offset = chunk.max(dim=1)
-    return value, best * CHUNK + offset
+    return value, best * size + offset
