@@ -12,6 +12,9 @@ from vllm_mdlm.models.cpu_ops import CpuSiluAndMul
 
 pytestmark = pytest.mark.skipif(not current_platform.is_cpu(), reason="kernels of the CPU")
 
+# In an engine, the worker loads vLLM's kernels.
+current_platform.import_kernels()
+
 HALF = [torch.bfloat16, torch.float16]
 DTYPES = [*HALF, torch.float32]
 
