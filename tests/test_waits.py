@@ -67,6 +67,7 @@ def test_does_not_note(name: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", QUEUED)
 def test_what_is_not_noted_does_not_wait_for_a_gpu(name: str) -> None:
+    """In this mode torch raises where the host waits."""
     arguments = tensors("cuda")
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
+from vllm.platforms import current_platform
 
 from vllm_mdlm.compat.cpu_kernels import (
     compute_slot_mappings,
@@ -16,8 +18,13 @@ from vllm_mdlm.compat.cpu_kernels import (
 BLOCK = 32
 NUM_SLOTS, MAX_LEN, NUM_TOKENS = 5, 4 * BLOCK, 300
 
+pytestmark = pytest.mark.skipif(not current_platform.is_cpu(), reason="kernels of the CPU")
 
-def check(slots: list[int], first: list[int], lengths: list[int]) -> None:
+# In an engine, the worker loads vLLM's kernels.
+current_platform.import_kernels()
+
+
+def assert_as_by_loops(slots: list[int], first: list[int], lengths: list[int]) -> None:
     """Spans of `lengths` that start at `first`, of the requests in `slots`."""
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(256, (NUM_SLOTS, MAX_LEN), dtype=torch.int32, generator=generator)
@@ -60,7 +67,7 @@ def check(slots: list[int], first: list[int], lengths: list[int]) -> None:
 
 def test_steps_one_after_the_other() -> None:
     """Spans of equal lengths too, which share what was found for them."""
-    check([2, 0, 4], [0, 0, 0], [96, 40, 70])
-    check([4, 2, 0], [0, 33, 64], [96, 40, 64])
-    check([4, 2, 0], [32, 1, 50], [96, 40, 64])
-    check([1], [63], [2])
+    assert_as_by_loops([2, 0, 4], [0, 0, 0], [96, 40, 70])
+    assert_as_by_loops([4, 2, 0], [0, 33, 64], [96, 40, 64])
+    assert_as_by_loops([4, 2, 0], [32, 1, 50], [96, 40, 64])
+    assert_as_by_loops([1], [63], [2])
