@@ -108,6 +108,9 @@ SIGNATURES = {
         "num_external_computed_tokens delay_cache_blocks num_encoder_tokens "
         "full_sequence_must_fit reserved_blocks has_scheduled_reqs skip_zeroing_group_ids"
     ),
+    # compat/step_queue.py wraps these.
+    ("vllm.distributed.device_communicators.shm_broadcast", "SpinCondition.wait"): "timeout_ms",
+    ("vllm.distributed.device_communicators.shm_broadcast", "SpinCondition.notify"): "",
     # denoise/scheduler.py overrides these.
     ("vllm.v1.core.sched.scheduler", "Scheduler.add_request"): "request",
     ("vllm.v1.core.sched.scheduler", "Scheduler.schedule"): "throttle_prefills",
@@ -250,6 +253,10 @@ ATTRIBUTES = {
     ),
     # compat/kv_slots.py
     ("vllm.v1.core.kv_cache_manager", "KVCacheManager"): "empty_kv_cache_blocks",
+    # compat/step_queue.py
+    ("vllm.distributed.device_communicators.shm_broadcast", "SpinCondition"): (
+        "busy_loop_s local_notify_socket"
+    ),
     # denoise/scheduler.py
     ("vllm.v1.core.sched.scheduler", "Scheduler"): (
         "current_step kv_cache_manager log_stats max_model_len max_num_scheduled_tokens requests "

@@ -24,6 +24,7 @@ NO_SHIMS = {
     "registration.load_tokenizer": "calls vLLM and changes nothing there",
     "requests.make_candidate": "builds a request of ours for a chain and changes nothing of vLLM",
     "requests.make_companion": "builds a request of ours for guidance and changes nothing of vLLM",
+    "step_queue.sleep_until_notified": "installs shims",
     "wrapping.wrap": "installs shims",
 }
 """Functions of `compat` that stand for nothing in vLLM, with the reason."""

@@ -9,6 +9,7 @@ all of them merged, this package is empty. Modules:
 * `refusals`: the HTTP layer's, before a response starts and naming the parameter;
 * `requests`: the scheduler's request objects;
 * `kv_slots`: the scheduler's cache manager;
+* `step_queue`: the queue between engine core and CPU worker;
 * `cpu_runner`, `cpu_kernels`: Model Runner V2 without Triton, in a CPU worker.
 """
 

@@ -13,6 +13,7 @@ from vllm.v1.worker.gpu.model_states.interface import ModelState
 from vllm_mdlm.admission import NUM_FINAL_KEY, PLAN_KEY
 from vllm_mdlm.companion import COMPANION_KEY
 from vllm_mdlm.compat import cpu_runner
+from vllm_mdlm.compat.step_queue import sleep_until_notified
 from vllm_mdlm.denoise.executor import DenoisingExecutor
 from vllm_mdlm.denoise.passes import plan_pass
 from vllm_mdlm.denoise.slots import INT, SlotTable, some
@@ -67,6 +68,7 @@ class DenoisingModelState(ModelState):
         device: torch.device,
     ) -> None:
         super().__init__(vllm_config, model, encoder_cache, device)
+        sleep_until_notified()
         cpu_runner.register_step_kernels()
         hf_config = self.model_config.hf_config
         self.tokens = SpecialTokens(

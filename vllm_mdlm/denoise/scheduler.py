@@ -27,6 +27,7 @@ from vllm_mdlm.compat.requests import (
     set_span,
     write_output,
 )
+from vllm_mdlm.compat.step_queue import sleep_until_notified
 from vllm_mdlm.denoise.chain_columns import take_peeks, take_weights
 from vllm_mdlm.denoise.chains import Chains, Link
 from vllm_mdlm.denoise.ends import end_after_text
@@ -49,6 +50,7 @@ class SpanScheduler(Scheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        sleep_until_notified()
         keep_slots(self.kv_cache_manager)
         self._mask_token_id = int(self.vllm_config.model_config.hf_config.mask_token_id)
         self._pass_stats: SpecDecodingStats | None = None
