@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from compressed_tensors.entrypoints.convert import convert_checkpoint
 from compressed_tensors.utils.safetensors_load import (
@@ -63,10 +63,11 @@ def quantize(checkpoint: Path, out: Path) -> None:
     if out.resolve().is_relative_to(checkpoint.resolve()):
         raise ValueError(f"{out} lies in the checkpoint itself; name a folder outside by --out")
     names = names_to_round(checkpoint)
-    unfinished = out.with_name(out.name + ".part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    convert_checkpoint(checkpoint, unfinished, Int8(names))
-    unfinished.rename(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f"{out.name}.", dir=out.parent) as folder:
+        unfinished = Path(folder) / out.name
+        convert_checkpoint(checkpoint, unfinished, Int8(names))
+        unfinished.rename(out)
 
 
 def main() -> None:
