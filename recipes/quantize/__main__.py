@@ -42,7 +42,9 @@ def names_to_round(checkpoint: Path) -> frozenset[str]:
     tensors = get_weight_map(get_checkpoint_files(checkpoint))
     files = {name for name in tensors.values() if not (checkpoint / name).is_file()}
     if files:
-        raise ValueError(f"{checkpoint} lacks {len(files)} of its files: {', '.join(sorted(files))}")
+        raise ValueError(
+            f"{checkpoint} lacks {len(files)} of its files: {', '.join(sorted(files))}"
+        )
     names = linear_weights(config["n_layers"])
     if missing := sorted(names - tensors.keys()):
         raise ValueError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from compressed_tensors.compressors.naive_quantized import IntQuantizationCompressor
 from compressed_tensors.config import CompressionFormat
-from compressed_tensors.entrypoints.convert import Converter
 from compressed_tensors.quantization import (
     QuantizationConfig,
     QuantizationStatus,
@@ -37,8 +36,9 @@ def round_to_nearest(weight: Tensor) -> dict[str, Tensor]:
     return rounded
 
 
-class Int8(Converter):
-    """Rounds the tensors of the given names, and leaves the others as they are.
+class Int8:
+    """Rounds the tensors of the given names, and leaves the others as they are: a `Converter` of
+    compressed_tensors.
 
     Args:
         names: published names of [out, in] weights.

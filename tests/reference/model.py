@@ -49,8 +49,9 @@ class Llada:
     """A LLaDA checkpoint: its configuration and its tensors under their published names.
 
     `config` is the parsed config.json. `weights` maps published tensor names to tensors, all of
-    one floating dtype, in which the network then computes. A weight with a `weight_scale`, [out, 1],
-    holds whole numbers, and the linear's inputs are rounded to such, with a scale per row.
+    one floating dtype, in which the network then computes. A weight with a `weight_scale`,
+    `[out, 1]`, holds whole numbers; the inputs of its linear are rounded to such, with a scale per
+    row.
     """
 
     def __init__(self, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
