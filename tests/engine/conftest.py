@@ -12,6 +12,7 @@ import pytest
 # The engine core in this process, so that tests can read its counters.
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 
+from recipes.quantize.__main__ import quantize
 from tests.engine.harness import Engine
 from tests.reference.checkpoints import GQA, MHA, PADDED, TIED, Shape, make_llada
 from tests.reference.model import Llada
@@ -28,13 +29,18 @@ SHAPES = {
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Folder of a tiny LLaDA by the name of its shape."""
+    """Folder of a tiny LLaDA by the name of its shape; "gqa-int8" is "gqa" with rounded linears."""
     made: dict[str, Path] = {}
 
     def get(name: str) -> Path:
         if name not in made:
             folder = tmp_path_factory.mktemp("checkpoints") / name
-            made[name] = make_llada(folder, SHAPES[name], seed=list(SHAPES).index(name))
+            shape = name.removesuffix("-int8")
+            if shape == name:
+                make_llada(folder, SHAPES[name], seed=list(SHAPES).index(name))
+            else:
+                quantize(get(shape), folder)
+            made[name] = folder
         return made[name]
 
     return get

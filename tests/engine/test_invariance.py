@@ -32,7 +32,7 @@ def tokens(engine: Engine, jobs: list[Job], rate: float = float("inf")) -> list[
     return [list(output.token_ids) for output in engine.run(jobs, rate=rate)]
 
 
-@pytest.mark.parametrize("shape", ["mha", "gqa"])
+@pytest.mark.parametrize("shape", ["mha", "gqa", "gqa-int8"])
 def test_a_seed_gives_the_same_tokens_alone_and_in_any_batch(
     shape: str, engine: Callable[..., Engine]
 ) -> None:

@@ -54,7 +54,7 @@ def test_the_last_layer_computes_masked_rows_alone(engine: Callable[..., Engine]
     assert last == [16, 12, 8, 4] * 2
 
 
-@pytest.mark.parametrize("shape", ["mha", "gqa"])
+@pytest.mark.parametrize("shape", ["mha", "gqa", "gqa-int8"])
 def test_answers_are_those_of_all_rows(
     engine: Callable[..., Engine], shape: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

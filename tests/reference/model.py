@@ -49,7 +49,9 @@ class Llada:
     """A LLaDA checkpoint: its configuration and its tensors under their published names.
 
     `config` is the parsed config.json. `weights` maps published tensor names to tensors, all of
-    one floating dtype, in which the network then computes.
+    one floating dtype, in which the network then computes. A weight with a `weight_scale`,
+    `[out, 1]`, holds whole numbers; the inputs of its linear are rounded to such, with a scale per
+    row.
     """
 
     def __init__(self, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
@@ -159,7 +161,11 @@ class Llada:
         return (wide * scale).to(x.dtype) * self._weight(name)
 
     def _linear(self, x: Tensor, name: str) -> Tensor:
-        return x @ self._weight(name).T
+        scale = self.weights.get(f"{name}.weight_scale")
+        if scale is None:
+            return x @ self._weight(name).T
+        step = x.abs().amax(dim=-1, keepdim=True) / 127
+        return (x * (1 / step)).round() @ self._weight(name).T * step * scale.T
 
     def _weight(self, name: str) -> Tensor:
         return self.weights[f"{name}.weight"]

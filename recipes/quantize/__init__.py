@@ -1,0 +1,1 @@
+"""A LLaDA with its linear layers in int8."""
