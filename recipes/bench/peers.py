@@ -26,12 +26,13 @@ import msgspec
 import psutil
 import torch
 
-from recipes.bench.contest.contenders import KINDS, OURS, Setting
+from recipes.bench.contest.contenders import KINDS, OURS, OURS_INT8, Setting
 from recipes.bench.contest.driver import Child, Round, rounds
 from recipes.bench.contest.floor import floor_seconds
 from recipes.bench.contest.messages import Cell, Failure, Order
 from recipes.bench.contest.models import SIZES, random_model
 from recipes.bench.contest.report import Result, line, results, table
+from recipes.quantize.__main__ import quantize
 from recipes.train.settings import ModelSettings
 
 BUSY = 0.2  # Cores that others may use before a table says so.
@@ -112,12 +113,17 @@ def network_of(options: argparse.Namespace) -> Path | None:
 
 
 def settings(options: argparse.Namespace, model: Path) -> dict[str, Setting]:
-    """The contenders that were asked for."""
+    """The contenders that were asked for, and what they get; int8 weights are written once."""
+    models = dict.fromkeys(options.engines, model)
+    if OURS_INT8 in models:
+        models[OURS_INT8] = model.with_name(f"{model.name}-int8")
+        if not models[OURS_INT8].exists():
+            quantize(model, models[OURS_INT8])
     code = {"LLaDA": options.llada, "Fast-dLLM": options.fast_dllm}
     network = options.network and str(options.network.resolve())
     return {
         name: Setting(
-            str(model),
+            str(models[name]),
             options.dtype,
             options.threads,
             str(code[name].resolve()) if name in code else None,

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from recipes.bench import peers
 from recipes.bench.contest.driver import Round, rounds
 from recipes.bench.contest.messages import Answer, Cell, Failure, Lap, Order
-from recipes.bench.contest.models import SIZES, random_weights
+from recipes.bench.contest.models import SIZES, random_model, random_weights
 from recipes.bench.contest.peer_code import answers_of
 from recipes.bench.contest.report import agreement, line, results, spread
 from recipes.train.model import LLaDA
@@ -21,6 +22,7 @@ CELL = Cell(mode="exact", sampler="low_confidence", prompt=4, canvas=64, batch=1
 
 NETWORK = """
 import torch
+from safetensors.torch import load_file
 
 class LLaDAConfig:
     def __init__(self, **fields):
@@ -41,6 +43,7 @@ class LLaDAModelLM(torch.nn.Module):
 
 LLADA = """
 import torch
+from safetensors.torch import load_file
 from pathlib import Path
 
 def generate(model, prompt, steps, gen_length, block_length, mask_id):
@@ -54,6 +57,7 @@ def generate(model, prompt, steps, gen_length, block_length, mask_id):
 
 FAST_DLLM = """
 import torch
+from safetensors.torch import load_file
 from pathlib import Path
 from model.modeling_llada import LLaDAModelLM
 
@@ -167,6 +171,24 @@ def test_random_weights_never_choose_what_ends_an_answer() -> None:
     confidence = probability[32:].amax(dim=1)
     assert confidence.min() < 0.9 < confidence.max()
     assert len(probability[32:].argmax(dim=1).unique()) > 2
+
+
+def test_int8_weights_are_those_of_the_others_rounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = random_model(tmp_path, "tiny")
+    monkeypatch.setattr(sys, "argv", ["peers", "--engines", "vllm-mdlm", "vllm-mdlm-int8"])
+    given = peers.settings(peers.parse(), model)
+    assert given["vllm-mdlm"].model == str(model)
+    written = Path(given["vllm-mdlm-int8"].model) / "model.safetensors"
+    rounded = load_file(written)
+    name = "model.transformer.blocks.0.attn_out"
+    back = rounded[f"{name}.weight"] * rounded[f"{name}.weight_scale"]
+    original = load_file(model / "model.safetensors")[f"{name}.weight"]
+    assert (back - original).abs().max() < rounded[f"{name}.weight_scale"].max()
+    made = written.stat().st_mtime_ns
+    assert peers.settings(peers.parse(), model) == given
+    assert written.stat().st_mtime_ns == made
 
 
 def test_the_command_runs_checkouts_in_turn_and_writes_what_it_found(

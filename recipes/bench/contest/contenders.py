@@ -11,6 +11,8 @@ import msgspec
 from recipes.bench.contest.messages import Answer, Cell
 
 OURS = "vllm-mdlm"
+OURS_INT8 = "vllm-mdlm-int8"
+"""The same engine, on the weights that `recipes.quantize` writes of the others'."""
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -46,12 +48,15 @@ class Kind(msgspec.Struct, frozen=True):
         return cell.mode in self.modes and cell.sampler in self.samplers
 
 
+_OUR_ENGINE = Kind(
+    "recipes.bench.contest.ours",
+    ("exact", "prefix", "dual"),
+    ("low_confidence", "threshold", "med"),
+)
+
 KINDS = {
-    OURS: Kind(
-        "recipes.bench.contest.ours",
-        ("exact", "prefix", "dual"),
-        ("low_confidence", "threshold", "med"),
-    ),
+    OURS: _OUR_ENGINE,
+    OURS_INT8: _OUR_ENGINE,
     "LLaDA": Kind("recipes.bench.contest.llada", ("exact",), ("low_confidence",)),
     "Fast-dLLM": Kind(
         "recipes.bench.contest.fast_dllm",

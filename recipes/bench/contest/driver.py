@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 import psutil
 
-from recipes.bench.contest.contenders import KINDS, OURS, Setting
+from recipes.bench.contest.contenders import KINDS, OURS, OURS_INT8, Setting
 from recipes.bench.contest.messages import Cell, Failure, Lap, Order, Ready, Report
 
 STOP_SECONDS = 30.0
@@ -153,7 +153,7 @@ class Child:
 def environment(name: str, threads: int, cores: Sequence[int] | None) -> dict[str, str]:
     """Variables of a contender's process. vLLM takes its threads from its list of cores."""
     variables = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}
-    if name != OURS:
+    if name not in (OURS, OURS_INT8):
         return variables
     bound = ",".join(map(str, cores)) if cores else "nobind"
     return variables | {"VLLM_CPU_OMP_THREADS_BIND": bound, "VLLM_NO_USAGE_STATS": "1"}
