@@ -15,7 +15,9 @@ def own(**arguments: Any) -> dict[str, Any]:
 MH: list[tuple[str, Any]] = [
     ("alpha", 0),
     ("alpha", -1.0),
-    ("alpha", 1001),
+    ("alpha", 0.4),
+    ("alpha", 5e-324),
+    ("alpha", 101),
     ("alpha", "4"),
     ("alpha", NAN),
     ("mh_steps", -1),
@@ -77,6 +79,7 @@ OWN_PARAMETERS: list[tuple[str, dict[str, Any]]] = [
     ("cfg_scale", own(cfg_scale="1")),
     ("cfg_scale", own(cfg_scale=NAN)),
     ("cfg_scale", own(cfg_scale=INFINITY)),
+    ("cfg_scale", own(cfg_scale=1e38)),
     ("trace", own(trace=2)),
     ("trace", own(trace=0.5)),
     ("vllm_xargs", {"vllm_xargs": "sampler"}),
