@@ -135,6 +135,7 @@ def plan_request(
     """
     refuse_unsupported(params)
     check_numbers(params)
+    check_stop(params)
     asked = params.extra_args or {}
     common, own = decode(merge(rules.defaults, asked))
     template = _template_of(params, common, rules, encode)
@@ -274,6 +275,17 @@ def check_numbers(params: SamplingParams) -> None:
         raise ParameterError("logprobs", -1, "all of the vocabulary is too much; send a number")
     if params.seed is not None and not -(2**63) <= params.seed < 2**63:
         raise ParameterError("seed", params.seed, "must be a signed 64-bit integer")
+
+
+def check_stop(params: SamplingParams) -> None:
+    """Refuse stop strings that no message to the engine can carry: lone surrogates.
+
+    Raises:
+        ParameterError: names `stop`.
+    """
+    for text in [params.stop] if isinstance(params.stop, str) else params.stop or ():
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise ParameterError("stop", text, "must be valid Unicode")
 
 
 def check_tokens(params: SamplingParams, rules: ServerRules, *, without_eos: bool) -> None:

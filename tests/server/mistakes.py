@@ -149,6 +149,7 @@ STANDARD_PARAMETERS: list[tuple[str, dict[str, Any]]] = [
     ("bad_words", {"bad_words": "x"}),
     ("stop", {"stop": [""]}),
     ("stop", {"stop": 3}),
+    ("stop", {"stop": ["\ud800"]}),
     ("stop_token_ids", {"stop_token_ids": [-5]}),
     ("stop_token_ids", {"stop_token_ids": [320]}),
     ("stop_token_ids", {"stop_token_ids": ["x"]}),
