@@ -141,6 +141,14 @@ def test_parameters_of_the_request(
         assert usage.forward_passes == own["steps"]
 
 
+@pytest.mark.parametrize("alpha", [0.5, 100])
+def test_the_bounds_of_alpha_reach_the_worker(client: openai.OpenAI, alpha: float) -> None:
+    """Candidates are drawn at temperature 1 / alpha, which vLLM checks again on the way."""
+    own = {"sampler": "mh", "alpha": alpha, "mh_steps": 1}
+    response = complete(client, "Hi", 8, temperature=1.0, extra_body={"vllm_xargs": own})
+    assert response.usage.forward_passes == 16
+
+
 def test_ignore_eos(client: openai.OpenAI, oracle: Oracle) -> None:
     response = chat(client, "Hi", max_tokens=32, extra_body={"ignore_eos": True})
     expected = oracle.answer(oracle.chat("Hi"), 32, ignore_eos=True)
