@@ -285,7 +285,7 @@ def check_stop(params: SamplingParams) -> None:
     """
     for text in [params.stop] if isinstance(params.stop, str) else params.stop or ():
         if any("\ud800" <= character <= "\udfff" for character in text):
-            raise ParameterError("stop", text, "must be valid Unicode")
+            raise ParameterError("stop", [text], "must be valid Unicode")  # a list is escaped
 
 
 def check_tokens(params: SamplingParams, rules: ServerRules, *, without_eos: bool) -> None:
