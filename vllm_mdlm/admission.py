@@ -25,7 +25,7 @@ from vllm_mdlm.samplers.base import ChainParams
 from vllm_mdlm.templates import Encode, parse_template
 
 if TYPE_CHECKING:
-    from vllm.config import VllmConfig
+    from vllm.config import ParallelConfig, VllmConfig
     from vllm.sampling_params import SamplingParams
 
 PLAN_KEY = "mdlm_plan"
@@ -104,9 +104,19 @@ def _guided_limit(vllm_config: VllmConfig) -> int:
     cache = vllm_config.cache_config
     if cache.num_gpu_blocks:
         # One block is vLLM's own and some may have to stay free; each of the pair has whole blocks.
-        kept = 1 + int(scheduler.watermark * cache.num_gpu_blocks)
-        limits.append(max(cache.num_gpu_blocks - kept, 0) // 2 * cache.block_size)
+        blocks = cache.num_gpu_blocks // _num_engines(vllm_config.parallel_config)
+        kept = 1 + int(scheduler.watermark * blocks)
+        limits.append(max(blocks - kept, 0) // 2 * cache.block_size)
     return min(limits)
+
+
+def _num_engines(parallel: ParallelConfig) -> int:
+    """Engines of which a front end adds up the cache blocks."""
+    if parallel.data_parallel_rank_local is not None:
+        return 1  # offline, every rank has a front end of its own
+    if parallel.local_engines_only:
+        return parallel.data_parallel_size_local
+    return parallel.data_parallel_size
 
 
 def plan_request(
@@ -125,6 +135,7 @@ def plan_request(
     """
     refuse_unsupported(params)
     check_numbers(params)
+    check_stop(params)
     asked = params.extra_args or {}
     common, own = decode(merge(rules.defaults, asked))
     template = _template_of(params, common, rules, encode)
@@ -264,6 +275,17 @@ def check_numbers(params: SamplingParams) -> None:
         raise ParameterError("logprobs", -1, "all of the vocabulary is too much; send a number")
     if params.seed is not None and not -(2**63) <= params.seed < 2**63:
         raise ParameterError("seed", params.seed, "must be a signed 64-bit integer")
+
+
+def check_stop(params: SamplingParams) -> None:
+    """Refuse stop strings that no message to the engine can carry: lone surrogates.
+
+    Raises:
+        ParameterError: names `stop`.
+    """
+    for text in [params.stop] if isinstance(params.stop, str) else params.stop or ():
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise ParameterError("stop", [text], "must be valid Unicode")  # a list is escaped
 
 
 def check_tokens(params: SamplingParams, rules: ServerRules, *, without_eos: bool) -> None:

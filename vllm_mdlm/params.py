@@ -77,6 +77,7 @@ class CommonParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         float,
         Meta(
             ge=0,
+            le=1000,  # far above what is of use, far below what overflows float32
             description="Unsupervised guidance, `uncond + (1 + cfg_scale) (cond - uncond)`, the "
             "prompt masked in the unconditional pass; 0: none. Doubles the passes.",
         ),

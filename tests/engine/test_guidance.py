@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from vllm.exceptions import VLLMValidationError
 from vllm.inputs import TokensPrompt
+from vllm.v1.core.sched.interface import PauseState
 
 from tests.engine.harness import Engine, Job, job
 from tests.reference.generate import Settings, generate
@@ -128,6 +129,25 @@ def test_priorities_do_not_part_a_pair(engine: Callable[..., Engine]) -> None:
             start("urgent", 1, cfg_scale=1.0)
         finished += [output.request_id for output in running.core.step() if output.finished]
     assert sorted(finished) == ["patient", "urgent"]
+
+
+def test_a_pause_does_not_part_a_pair(engine: Callable[..., Engine]) -> None:
+    """A pause that waits for running requests lets no new one run; the companion of a running
+    request is none, and without it the request would keep the pause waiting for ever."""
+    running = engine("mha", max_num_seqs=2, scheduling_policy="priority")
+    for name, one in {"plain": job([1, 2, 3], 16), "guided": job([4], 16, cfg_scale=1.0)}.items():
+        prompt = TokensPrompt(prompt_token_ids=one.prompt)
+        running.core.add_request(name, prompt, one.params)
+    finished = []
+    for step in range(100):
+        if step == 1:
+            assert len(running.scheduler.running) == 2
+            running.scheduler.set_pause_state(PauseState.PAUSED_NEW)
+        finished += [output.request_id for output in running.core.step() if output.finished]
+    running.scheduler.set_pause_state(PauseState.UNPAUSED)
+    while running.core.has_unfinished_requests():
+        running.core.step()
+    assert sorted(finished) == ["guided", "plain"]
 
 
 def test_abort_ends_the_companion_too(engine: Callable[..., Engine]) -> None:

@@ -55,6 +55,7 @@ def test_a_limit_on_long_prompts_splits_no_span(checkpoint: Callable[[str], Path
         ({"max_num_scheduled_tokens": 96}, {"cfg_scale": 1.0}, "half of what.*at most 28"),
         ({"max_num_active_seqs": 1}, {"cfg_scale": 1.0}, "two places"),
         ({"watermark": 0.5}, {"cfg_scale": 1.0}, "half of what.*at most 44"),
+        ({"data_parallel_size": 2}, {"cfg_scale": 1.0}, "half of what.*at most 12"),
     ],
     ids=str,
 )

@@ -46,7 +46,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(folder: Path) -> Iterator[Server]:
     defaults = json.dumps({"mdlm": {"block_length": DEFAULT_BLOCK_LENGTH}})
-    running = Server(folder, folder.parent / "server.log", [f"--additional-config={defaults}"])
+    options = [f"--additional-config={defaults}", "--enable-scale-out"]
+    running = Server(folder, folder.parent / "server.log", options)
     _running.append(running)
     yield running
     _running.remove(running)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
 from tests.server.conftest import Post
 from tests.server.oracle import Answer, Oracle
+from tests.server.process import Server
 
 MODEL = "tiny"
 
@@ -52,6 +54,18 @@ def test_chat_without_max_tokens_has_the_default_canvas(client: openai.OpenAI) -
     usage: Any = chat(client, "Hi", extra_body={"vllm_xargs": {"steps": 32}}).usage
     assert usage.completion_tokens <= 256
     assert usage.forward_passes <= 32
+
+
+def test_tokens_without_max_tokens_have_the_default_canvas(server: Server) -> None:
+    """Sent as they are or as the render route returns a chat: not the rest of the context."""
+    chat = {"model": server.model, "messages": [{"role": "user", "content": "Hi"}]}
+    rendered = httpx.post(f"{server.url}/v1/chat/completions/render", json=chat, timeout=60).json()
+    plain = {"token_ids": [1, 2], "sampling_params": {}}
+    for body in (plain, rendered):
+        body["sampling_params"] |= {"ignore_eos": True}
+        url = f"{server.url}/inference/v1/generate"
+        response = httpx.post(url, json=body, timeout=60).json()
+        assert response["usage"]["completion_tokens"] == 256
 
 
 @pytest.mark.parametrize("sent", [{}, {"max_tokens": None}])
@@ -125,6 +139,14 @@ def test_parameters_of_the_request(
     if "steps" in own:
         usage: Any = response.usage
         assert usage.forward_passes == own["steps"]
+
+
+@pytest.mark.parametrize("alpha", [0.5, 100])
+def test_the_bounds_of_alpha_reach_the_worker(client: openai.OpenAI, alpha: float) -> None:
+    """Candidates are drawn at temperature 1 / alpha, which vLLM checks again on the way."""
+    own = {"sampler": "mh", "alpha": alpha, "mh_steps": 1}
+    response = complete(client, "Hi", 8, temperature=1.0, extra_body={"vllm_xargs": own})
+    assert response.usage.forward_passes == 16
 
 
 def test_ignore_eos(client: openai.OpenAI, oracle: Oracle) -> None:

@@ -68,9 +68,14 @@ def test_refused_by_the_responses_route(post: Post, parameter: str, body: dict[s
 def test_a_batch_of_chats_takes_no_parameters_of_ours(post: Post) -> None:
     """vLLM has no field for them there, and would ignore them."""
     chats = [[{"role": "user", "content": content}] for content in ("Hi", "Ho")]
-    mistakes = [("sampler", {"sampler": "random"}), ("vllm_xargs", own(steps=4))]
+    mistakes = [
+        ("sampler", {"sampler": "random"}),
+        ("vllm_xargs", own(steps=4)),
+        ("max_tokens", {"max_tokens": 505}),
+    ]
     for parameter, mistake in mistakes:
-        response = post("chat/completions/batch", messages=chats, max_tokens=8, **mistake)
+        body = {"messages": chats, "max_tokens": 8} | mistake
+        response = post("chat/completions/batch", **body)
         assert response.status_code == 400, response.text[:500]
         assert response.json()["error"]["param"] == parameter
     response = post("chat/completions/batch", messages=chats, max_tokens=8)

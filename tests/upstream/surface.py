@@ -260,7 +260,7 @@ ATTRIBUTES = {
     # denoise/scheduler.py
     ("vllm.v1.core.sched.scheduler", "Scheduler"): (
         "current_step kv_cache_manager log_stats max_model_len max_num_scheduled_tokens requests "
-        "running vllm_config"
+        "running vllm_config waiting kv_holding_waiting"
     ),
     ("vllm.v1.engine", "EngineCoreOutput"): (
         "request_id new_token_ids finish_reason stop_reason spec_decode_metrics "

@@ -34,10 +34,18 @@ def install() -> None:
     from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
     from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
     from vllm.entrypoints.openai.responses.serving import OpenAIServingResponses
+    from vllm.entrypoints.scale_out.render.serving import ServingRender
+    from vllm.entrypoints.scale_out.token_in_token_out.serving import ServingTokens
 
     wrap(SamplingParams, "_validate_diffusion", _lift_request_rules)
     wrap(SamplingParams, "_validate_structured_outputs", _leave_to_admission)
-    for serving in (OpenAIServingChat, OpenAIServingCompletion, OpenAIServingResponses):
+    for serving in (
+        OpenAIServingChat,
+        OpenAIServingCompletion,
+        OpenAIServingResponses,
+        ServingRender,
+        ServingTokens,
+    ):
         wrap(serving, "__init__", _default_max_tokens)
     wrap(InputProcessor, "process_inputs", _plan_at_admission)
     refusals.install()

@@ -24,8 +24,8 @@ _STANDARD_NAMES = frozenset(SamplingParams.__struct_fields__) | {"prompt", "tool
 
 def install() -> None:
     """Install all of them; safe to call more than once."""
+    from vllm.entrypoints.openai.chat_completion import batch_serving as batch
     from vllm.entrypoints.openai.chat_completion import serving as chat
-    from vllm.entrypoints.openai.chat_completion.batch_serving import OpenAIServingChatBatch
     from vllm.entrypoints.openai.completion import serving as completion
     from vllm.entrypoints.openai.responses.serving import OpenAIServingResponses
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -36,11 +36,12 @@ def install() -> None:
     wrap(InputProcessor, "_validate_model_inputs", _name_prompt)
     wrap(completion.OpenAIServingCompletion, "create_completion", _check_request)
     wrap(chat.OpenAIServingChat, "create_chat_completion", _check_request)
-    wrap(OpenAIServingChatBatch, "create_batch_chat_completion", _check_fields)
+    wrap(batch.OpenAIServingChatBatch, "create_batch_chat_completion", _check_fields)
     wrap(OpenAIServingResponses, "create_responses", _check_fields)
     wrap(completion.OpenAIServingCompletion, "_extract_prompt_text", _echo_nothing)
     wrap(completion, "get_max_tokens", _refuse_clipping)
     wrap(chat, "get_max_tokens", _refuse_clipping)
+    wrap(batch, "get_max_tokens", _refuse_clipping)
 
 
 def _check_before_response(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Guided requests and their companions in the queue of those that wait."""
+"""Guided requests and their companions in the queues of those that wait."""
 
 from __future__ import annotations
 
@@ -10,32 +10,31 @@ from vllm.v1.request import Request, RequestStatus
 if TYPE_CHECKING:
     from vllm.v1.core.sched.request_queue import RequestQueue
 
-FIRST = -(2**63)
-"""A priority before all that a caller can send."""
-
 
 def hurry_companions(
-    companion_of: Mapping[str, str], requests: Mapping[str, Request], waiting: RequestQueue
+    companion_of: Mapping[str, str],
+    requests: Mapping[str, Request],
+    waiting: RequestQueue,
+    first: RequestQueue,
 ) -> None:
     """Let the companion of a running request go before all others that wait.
 
     By their priorities another guided request could take the last place, and both would wait for
-    their companions without end.
+    their companions without end. And while vLLM lets no new request run (a pause that waits for
+    those that do), a companion left among the new ones would keep its request from ending.
 
     Args:
         companion_of: request id of a companion -> its request's.
-        requests: all of them, by id; the priority of a companion is changed.
-        waiting: the queue, which is reordered.
+        requests: all of them, by id.
+        waiting: the queue of new requests; changed, as is `first`.
+        first: the queue from which vLLM takes before the other, and in a pause too.
     """
     for companion_id, request_id in companion_of.items():
-        companion, request = requests[companion_id], requests[request_id]
-        waits = companion.status != RequestStatus.RUNNING
-        ahead = waits and request.status == RequestStatus.RUNNING
-        priority = FIRST if ahead else request.priority
-        if companion.priority == priority:
+        companion = requests[companion_id]
+        if companion.status == RequestStatus.RUNNING:
             continue
-        if waits:
-            waiting.remove_request(companion)
-        companion.priority = priority
-        if waits:
-            waiting.prepend_request(companion)
+        ahead = requests[request_id].status == RequestStatus.RUNNING
+        source, target = (waiting, first) if ahead else (first, waiting)
+        if companion in source:
+            source.remove_request(companion)
+            target.prepend_request(companion)

@@ -126,7 +126,8 @@ class SpanScheduler(Scheduler):
             request.sampling_params.extra_args = (request.sampling_params.extra_args or {}) | sent
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
-        hurry_companions(self._companion_of, self.requests, self.waiting)
+        queues = self.waiting, self.kv_holding_waiting
+        hurry_companions(self._companion_of, self.requests, *queues)
         self._postpone()
         return super().schedule(throttle_prefills)
 

@@ -41,8 +41,9 @@ class ChainParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     alpha: Annotated[
         float,
         Meta(
-            gt=0,
-            le=1000,
+            # vLLM carries no temperature above 2 to the worker, and none below 0.01 as it is.
+            ge=0.5,
+            le=100,
             description="Power of the target, p^alpha. Takes the place of `temperature`: tokens "
             "are drawn at temperature 1 / alpha.",
         ),
