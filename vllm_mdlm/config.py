@@ -34,6 +34,9 @@ CPU_CACHE_SHARE = 0.25
 CPU_BLOCK_TOKENS = 128
 """Tokens of a cache block on a CPU, at most, where none is asked for."""
 
+EXPERT_QUANTIZATION = ("experts_int8", "int8_per_channel_weight_only")
+"""Of vLLM's `--quantization`, what changes the layers of experts alone."""
+
 
 class DenoisingConfig(VerifyAndUpdateConfig):
     """The entry of our architectures in vLLM's table of per-architecture configuration."""
@@ -74,6 +77,14 @@ def _refuse(vllm_config: VllmConfig) -> None:
         raise ValueError(
             "masked diffusion models have no asynchronous scheduling; leave out --async-scheduling"
         )
+    parallel = vllm_config.parallel_config
+    if max(parallel.decode_context_parallel_size, parallel.prefill_context_parallel_size) > 1:
+        raise ValueError(
+            "masked diffusion models do not run with context parallelism, got "
+            f"--decode-context-parallel-size {parallel.decode_context_parallel_size} and "
+            f"--prefill-context-parallel-size {parallel.prefill_context_parallel_size}; use "
+            "--tensor-parallel-size"
+        )
     if vllm_config.speculative_config is not None:
         raise ValueError(
             "masked diffusion models have no speculative decoding; leave out --speculative-config"
@@ -94,6 +105,10 @@ def _refuse_ignored(vllm_config: VllmConfig) -> None:
         "--logits-processors": (
             bool(model.logits_processors),
             "these models bring their own sampler, which calls none",
+        ),
+        f"--quantization {model.quantization}": (
+            model.quantization in EXPERT_QUANTIZATION,
+            "it is for the layers of experts, and these have none",
         ),
         "--logprobs-mode": (
             model.logprobs_mode != "raw_logprobs",

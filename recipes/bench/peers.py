@@ -31,7 +31,7 @@ from recipes.bench.contest.driver import Child, Round, rounds
 from recipes.bench.contest.floor import floor_seconds
 from recipes.bench.contest.messages import Cell, Failure, Order
 from recipes.bench.contest.models import SIZES, random_model
-from recipes.bench.contest.report import Result, line, results, table
+from recipes.bench.contest.report import Result, disturbed, line, results, table
 from recipes.quantize.__main__ import quantize
 from recipes.train.settings import ModelSettings
 
@@ -230,6 +230,8 @@ def show(found: list[Round], rows: list[Result]) -> None:
     """Print a cell's rows, and what failed."""
     for row in rows:
         print(line(row), flush=True)
+    for note in disturbed(rows):
+        print(note, flush=True)
     for one in failures(found):
         print(f"{one['name']} failed, {found[0].cell.label}: {one['failed']}", flush=True)
 
@@ -263,7 +265,8 @@ def main() -> None:
             encoded = msgspec.json.encode({"machine": about, "model": size, "results": written})
             path.with_suffix(".json").write_bytes(msgspec.json.format(encoded) + b"\n")
             caption = f"{size}, {options.dtype}; {summary(about)}\n\n"
-            path.with_suffix(".md").write_text(caption + table(rows, reference))
+            notes = "".join(f"\n{note}\n" for note in disturbed(rows))
+            path.with_suffix(".md").write_text(caption + table(rows, reference) + notes)
         print(f"\n{path}.json, {path}.md")
 
 

@@ -30,6 +30,8 @@ def configured(folder: Path, **options: Any) -> VllmConfig:
         ("--diffusion-config", {"canvas_length": 64}),
         ("--logits-processors", ["a.module:Processor"]),
         ("--logprobs-mode", "processed_logprobs"),
+        ("--quantization", "experts_int8"),
+        ("--quantization", "int8_per_channel_weight_only"),
         ("repetition_penalty=1.1", {"repetition_penalty": 1.1}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -41,6 +43,11 @@ def test_options_that_no_request_can_have_are_refused(
     name = name if message.startswith("--") else "override_generation_config"
     with pytest.raises(ValueError, match=message):
         configured(checkpoint("mha"), **{name: options})
+
+
+def test_context_parallelism_is_refused(checkpoint: Callable[[str], Path]) -> None:
+    with pytest.raises(ValueError, match="--decode-context-parallel-size 2"):
+        configured(checkpoint("gqa"), tensor_parallel_size=4, decode_context_parallel_size=2)
 
 
 def test_a_limit_on_long_prompts_splits_no_span(checkpoint: Callable[[str], Path]) -> None:

@@ -15,7 +15,7 @@ from recipes.bench.contest.driver import Round, rounds
 from recipes.bench.contest.messages import Answer, Cell, Failure, Lap, Order
 from recipes.bench.contest.models import SIZES, random_model, random_weights
 from recipes.bench.contest.peer_code import answers_of
-from recipes.bench.contest.report import agreement, line, results, spread
+from recipes.bench.contest.report import agreement, disturbed, line, results, spread
 from recipes.train.model import LLaDA
 
 CELL = Cell(mode="exact", sampler="low_confidence", prompt=4, canvas=64, batch=1)
@@ -157,6 +157,14 @@ def test_a_row_shows_the_spread() -> None:
     row = line(results(made, "a")[1])
     assert "| b | 1.0 (1.0 to 1.0) | 7.0 |  | 2.00 (2.00 to 2.00; 2.00 to 2.00) |" in row
     assert row.endswith("| 100.0 % | 100 % |")
+
+
+def test_a_lap_beside_busy_waiters_is_noted() -> None:
+    lap = Lap(2.0, [Answer([1, 2], 2)])
+    found = [Round(CELL, 0, "a", lap, 4.0, idle=0.1), Round(CELL, 0, "b", lap, 4.0, idle=0.8)]
+    (note,) = disturbed(results(found, "a"))
+    assert note.startswith("b, exact")
+    assert "0.40 cores" in note
 
 
 def test_random_weights_never_choose_what_ends_an_answer() -> None:

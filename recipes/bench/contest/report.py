@@ -20,6 +20,10 @@ HEADER = (
 )
 
 
+MOST_IDLE = 0.1
+"""Cores that waiting contenders may use without a note: they slow down the one whose turn it is."""
+
+
 class Spread(msgspec.Struct, frozen=True):
     """A quantity over the repetitions."""
 
@@ -156,3 +160,12 @@ def line(result: Result) -> str:
 def table(found: Sequence[Result], reference: str = OURS) -> str:
     """The Markdown table."""
     return "\n".join([HEADER.format(reference=reference), *map(line, found)]) + "\n"
+
+
+def disturbed(found: Iterable[Result]) -> list[str]:
+    """A sentence for every result that others took processor time from while they waited."""
+    return [
+        f"{one.name}, {one.cell.label}: waiting contenders used {one.idle_share:.2f} cores."
+        for one in found
+        if one.idle_share > MOST_IDLE
+    ]
