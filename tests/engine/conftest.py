@@ -14,8 +14,11 @@ os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 
 from recipes.quantize.__main__ import quantize
 from tests.engine.harness import Engine
+from tests.pages import ROOT
 from tests.reference.checkpoints import GQA, MHA, PADDED, TIED, Shape, make_llada
 from tests.reference.model import Llada
+
+EMBEDDED = ROOT / "recipes/models/arithmetic"
 
 SHAPES = {
     "mha": MHA,
@@ -29,8 +32,9 @@ SHAPES = {
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Folder of a tiny LLaDA by the name of its shape; "gqa-int8" is "gqa" with rounded linears."""
-    made: dict[str, Path] = {}
+    """Folder of a tiny LLaDA by the name of its shape; "gqa-int8" is "gqa" with rounded linears.
+    "embedded" is the model of the repository."""
+    made: dict[str, Path] = {"embedded": EMBEDDED}
 
     def get(name: str) -> Path:
         if name not in made:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from vllm import SamplingParams
 
-from recipes.quantize.__main__ import quantize
 from recipes.train.questions import check, held_out
+from tests.engine.conftest import EMBEDDED
 from tests.engine.harness import Engine
 from tests.engine.test_kv_cache import as_job, cases
-from tests.pages import ROOT
 from tests.reference.generate import generate
 from tests.reference.model import Llada
-
-MODEL = ROOT / "recipes/models/arithmetic"
 
 
 def test_tokens_in_every_cache_mode(
@@ -43,23 +39,19 @@ def test_tokens_in_every_cache_mode(
     assert equal("gqa") < 0.8
 
 
-@pytest.mark.skipif(not (MODEL / "config.json").is_file(), reason="the model is not here")
-def test_the_embedded_model_answers(tmp_path: Path) -> None:
-    quantize(MODEL, tmp_path / "int8")
-    running = Engine(tmp_path / "int8", dtype="bfloat16")
-    try:
-        questions = list(held_out(8))
-        chats = [[{"role": "user", "content": question.text}] for question in questions]
-        params = [
-            SamplingParams(temperature=0, max_tokens=96, extra_args={"sampler": "med", **mode})
-            for mode in ({"kv_cache": name} for name in ("exact", "prefix", "dual", "exact") * 2)
-        ]
-        together = [one.outputs[0].text for one in running.llm.chat(chats, params)]
-        alone = [
-            running.llm.chat([chat], [one])[0].outputs[0].text
-            for chat, one in zip(chats, params, strict=True)
-        ]
-    finally:
-        running.close()
+@pytest.mark.skipif(not (EMBEDDED / "config.json").is_file(), reason="the model is not here")
+def test_the_embedded_model_answers(engine: Callable[..., Engine]) -> None:
+    running = engine("embedded-int8", dtype="bfloat16")
+    questions = list(held_out(8))
+    chats = [[{"role": "user", "content": question.text}] for question in questions]
+    params = [
+        SamplingParams(temperature=0, max_tokens=96, extra_args={"sampler": "med", **mode})
+        for mode in ({"kv_cache": name} for name in ("exact", "prefix", "dual", "exact") * 2)
+    ]
+    together = [one.outputs[0].text for one in running.llm.chat(chats, params)]
+    alone = [
+        running.llm.chat([chat], [one])[0].outputs[0].text
+        for chat, one in zip(chats, params, strict=True)
+    ]
     assert together == alone
     assert all(check(q, text).answer_right for q, text in zip(questions, together, strict=True))
